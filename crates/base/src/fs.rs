@@ -1,0 +1,359 @@
+//! The only place where Terrace writes files: whole, or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Creates a folder and its parents.
+///
+/// # Errors
+///
+/// The folder cannot be made.
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+/// Removes a folder and what is in it; a folder that is not there is no error.
+///
+/// # Errors
+///
+/// Something in it cannot be removed.
+pub fn remove_dir_all(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Replaces a file's content in one step: after a crash it is the old or the new, never a part.
+///
+/// # Errors
+///
+/// The bytes could not be brought to disk; the file is then as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// A file that appears under its name only when it is complete and on disk.
+///
+/// Dropped without [`commit`](Self::commit), it leaves nothing behind.
+pub struct AtomicFile {
+    writer: Option<BufWriter<File>>,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens a temporary file beside `path`.
+    ///
+    /// # Errors
+    ///
+    /// The temporary file cannot be made.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let temporary = temporary_sibling(path)?;
+        let file = File::create(&temporary)?;
+        Ok(Self {
+            writer: Some(BufWriter::with_capacity(1 << 20, file)),
+            temporary,
+            target: path.to_owned(),
+        })
+    }
+
+    /// Brings the content to disk and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// The content could not be written; the target is then as it was.
+    pub fn commit(mut self) -> io::Result<()> {
+        let writer = self.writer.take().expect("commit takes the only writer");
+        let file = writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(&self.temporary, &self.target)?;
+        sync_parent(&self.target)
+    }
+
+    fn writer(&mut self) -> &mut BufWriter<File> {
+        self.writer.as_mut().expect("the writer lives until commit")
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer().flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        drop(self.writer.take());
+        // After a commit the temporary name is gone, and this finds nothing.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// A folder that appears under its name only when everything in it is on disk.
+///
+/// Dropped without [`commit`](Self::commit), it leaves nothing behind; after a kill, a folder
+/// whose name begins with `.tmp-` stays, which nobody reads and [`remove_temporaries`] removes.
+pub struct AtomicDirectory {
+    temporary: PathBuf,
+    target: PathBuf,
+    committed: bool,
+}
+
+impl AtomicDirectory {
+    /// Makes a temporary folder beside `path`.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be made.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let temporary = temporary_sibling(path)?;
+        remove_dir_all(&temporary)?;
+        std::fs::create_dir_all(&temporary)?;
+        Ok(Self {
+            temporary,
+            target: path.to_owned(),
+            committed: false,
+        })
+    }
+
+    /// Where to write before the commit.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Brings all files to disk and gives the folder its name, replacing one that has it.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be brought to disk; the target is then as it was.
+    pub fn commit(mut self) -> io::Result<()> {
+        sync_tree(&self.temporary)?;
+        if self.target.exists() {
+            // A folder cannot be replaced in one step; the old one is moved aside first.
+            let old = temporary_sibling(&self.target)?.with_extension("old");
+            remove_dir_all(&old)?;
+            std::fs::rename(&self.target, &old)?;
+            std::fs::rename(&self.temporary, &self.target)?;
+            remove_dir_all(&old)?;
+        } else {
+            std::fs::rename(&self.temporary, &self.target)?;
+        }
+        self.committed = true;
+        sync_parent(&self.target)
+    }
+}
+
+impl Drop for AtomicDirectory {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// Removes what killed writers left in `directory`.
+///
+/// # Errors
+///
+/// The folder cannot be read or a leftover cannot be removed.
+pub fn remove_temporaries(directory: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+            if entry.file_type()?.is_dir() {
+                remove_dir_all(&entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// A log of lines that is only ever appended to.
+pub struct AppendFile {
+    writer: BufWriter<File>,
+    length: u64,
+}
+
+impl AppendFile {
+    /// Opens a log and cuts it to `length` bytes, so that lines written after the state that a
+    /// resumed run starts from are forgotten; `None` keeps all.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, or is shorter than `length`.
+    pub fn open(path: &Path, length: Option<u64>) -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)?;
+        let existing = file.metadata()?.len();
+        let length = length.unwrap_or(existing);
+        if existing < length {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!(
+                    "{} has {existing} bytes, expected at least {length}",
+                    path.display()
+                ),
+            ));
+        }
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+        Ok(Self {
+            writer: BufWriter::new(file),
+            length,
+        })
+    }
+
+    /// Appends one line and hands it to the operating system.
+    ///
+    /// # Errors
+    ///
+    /// The line could not be written.
+    pub fn append_line(&mut self, line: &str) -> io::Result<()> {
+        self.writer.write_all(line.as_bytes())?;
+        self.writer.write_all(b"\n")?;
+        self.length += line.len() as u64 + 1;
+        self.writer.flush()
+    }
+
+    /// Brings all lines to disk.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        self.writer.get_ref().sync_all()
+    }
+
+    /// The log's length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} has no name", path.display()),
+        )
+    })?;
+    let mut temporary = std::ffi::OsString::from(format!(".tmp-{}-", std::process::id()));
+    temporary.push(name);
+    let parent = parent_of(path);
+    std::fs::create_dir_all(parent)?;
+    Ok(parent.join(temporary))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent_of(path))?.sync_all()
+}
+
+fn sync_tree(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_the_old_one() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.json");
+        write_atomic(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(home.path()), ["state.json"]);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let home = tempfile::tempdir().unwrap();
+        let target = home.path().join("checkpoint");
+        let folder = AtomicDirectory::create(&target).unwrap();
+        write_atomic(&folder.path().join("a"), b"1").unwrap();
+        assert!(!target.exists());
+        folder.commit().unwrap();
+        assert_eq!(names(&target), ["a"]);
+
+        let folder = AtomicDirectory::create(&target).unwrap();
+        write_atomic(&folder.path().join("b"), b"2").unwrap();
+        folder.commit().unwrap();
+        assert_eq!(names(&target), ["b"]);
+
+        drop(AtomicDirectory::create(&target).unwrap());
+        assert_eq!(names(home.path()), ["checkpoint"]);
+    }
+
+    #[test]
+    fn leftovers_are_removed() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".tmp-1-x")).unwrap();
+        std::fs::write(home.path().join(".tmp-1-y"), b"").unwrap();
+        assert_eq!(remove_temporaries(home.path()).unwrap(), 2);
+        assert!(names(home.path()).is_empty());
+    }
+
+    #[test]
+    fn a_log_can_be_cut_back() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("metrics.jsonl");
+        let mut log = AppendFile::open(&path, None).unwrap();
+        log.append_line("one").unwrap();
+        let kept = log.length();
+        log.append_line("two").unwrap();
+        drop(log);
+        let mut log = AppendFile::open(&path, Some(kept)).unwrap();
+        log.append_line("three").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\nthree\n");
+        assert!(AppendFile::open(&path, Some(1000)).is_err());
+    }
+}
