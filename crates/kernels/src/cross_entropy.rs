@@ -1,0 +1,137 @@
+//! The output projection and its cross entropy, without the logits ever existing whole.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+/// What [`linear_cross_entropy`] gives.
+#[derive(Clone, Debug)]
+pub struct LinearCrossEntropy {
+    /// The loss of each row in nats; 0 where the target is masked. `[rows]`.
+    pub nats: Tensor<1>,
+    /// The gradients of the summed nats, where they were asked for.
+    pub gradients: Option<LinearCrossEntropyGradients>,
+}
+
+/// The gradients of the summed nats.
+#[derive(Clone, Debug)]
+pub struct LinearCrossEntropyGradients {
+    /// With respect to the hidden states, `[rows, d]`.
+    pub hidden: Tensor<2>,
+    /// With respect to the projection, `[v, d]`.
+    pub weight: Tensor<2>,
+}
+
+/// Projects hidden states to logits, `chunk_rows` at a time, and takes the cross entropy.
+///
+/// A chunk's logits live only until its gradient has been taken: peak memory is that of
+/// `chunk_rows × v` a few times over, whatever the number of rows.
+///
+/// # Shapes
+///
+/// `hidden` `[rows, d]`, `weight` `[v, d]`, `targets` `[rows]` (any valid id where masked), `mask`
+/// `[rows]` with 1 for rows that count and 0 for the others.
+///
+/// # Source
+///
+/// With `p = softmax(z)`, the gradient of `-log p[y]` is `p - onehot(y)`; both products follow.
+/// Tensors must carry no autodiff context: the gradients are written out here.
+#[must_use]
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+    mask: Tensor<1>,
+    chunk_rows: usize,
+    with_gradients: bool,
+) -> LinearCrossEntropy {
+    let [rows, _] = hidden.dims();
+    let mut nats = Vec::new();
+    let mut hidden_gradients = Vec::new();
+    let mut weight_gradient: Option<Tensor<2>> = None;
+    for start in (0..rows).step_by(chunk_rows.max(1)) {
+        let count = chunk_rows.min(rows - start);
+        let x = hidden.clone().narrow(0, start, count);
+        let y = targets.clone().narrow(0, start, count).reshape([count, 1]);
+        let keep = mask.clone().narrow(0, start, count).reshape([count, 1]);
+
+        let log_p = log_softmax(x.clone().matmul(weight.clone().transpose()), 1);
+        let picked = log_p.clone().gather(1, y.clone());
+        nats.push((picked * keep.clone()).neg().reshape([count]));
+        if with_gradients {
+            let slope = log_p
+                .exp()
+                .scatter(1, y, keep.ones_like().neg(), IndexingUpdateOp::Add)
+                .mul(keep);
+            hidden_gradients.push(slope.clone().matmul(weight.clone()));
+            let part = slope.transpose().matmul(x);
+            weight_gradient = Some(match weight_gradient {
+                Some(sum) => sum + part,
+                None => part,
+            });
+        }
+    }
+    LinearCrossEntropy {
+        nats: Tensor::cat(nats, 0),
+        gradients: weight_gradient.map(|weight| LinearCrossEntropyGradients {
+            hidden: Tensor::cat(hidden_gradients, 0),
+            weight,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().to_vec().unwrap()
+    }
+
+    fn close(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_automatic_differentiation() {
+        let device = Device::flex();
+        let autodiff = device.clone().autodiff();
+        let (rows, d, v) = (7, 5, 11);
+        let x = Tensor::<2>::random([rows, d], Distribution::Normal(0.0, 1.0), &device);
+        let w = Tensor::<2>::random([v, d], Distribution::Normal(0.0, 1.0), &device);
+        let targets: [i32; 7] = [3, 0, 10, 3, 7, 1, 2];
+        let mask = [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0];
+        let (y, y_ad) = (
+            Tensor::<1, Int>::from_data(targets, &device),
+            Tensor::<1, Int>::from_data(targets, &autodiff),
+        );
+        let m = Tensor::<1>::from_floats(mask, &device);
+
+        let x_leaf = Tensor::<2>::from_inner(x.clone()).require_grad();
+        let w_leaf = Tensor::<2>::from_inner(w.clone()).require_grad();
+        let log_p = log_softmax(x_leaf.clone().matmul(w_leaf.clone().transpose()), 1);
+        let nats = log_p
+            .gather(1, y_ad.reshape([rows, 1]))
+            .neg()
+            .reshape([rows])
+            * Tensor::from_inner(m.clone());
+        let gradients = nats.clone().sum().backward();
+        let (dx, dw) = (
+            x_leaf.grad(&gradients).unwrap(),
+            w_leaf.grad(&gradients).unwrap(),
+        );
+
+        for chunk in [1, 3, 7, 100] {
+            let found =
+                linear_cross_entropy(x.clone(), w.clone(), y.clone(), m.clone(), chunk, true);
+            close(&host(found.nats), &host(nats.clone().inner()));
+            let gradients = found.gradients.unwrap();
+            close(&host(gradients.hidden), &host(dx.clone()));
+            close(&host(gradients.weight), &host(dw.clone()));
+        }
+    }
+}

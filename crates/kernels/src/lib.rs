@@ -1,0 +1,45 @@
+//! The operations whose speed and memory decide the training step.
+//!
+//! Each has a composed form on Burn's tensor interface, which runs on every backend and is the
+//! oracle for the fused forms that may replace it. Shapes are given with the suffixes `b` batch,
+//! `t` position, `d` hidden, `n` query heads, `k` key/value heads, `h` head dimension, `f` MLP
+//! width, `v` vocabulary.
+
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod norm;
+mod rope;
+
+pub use adamw::{AdamW, Moments, adamw_step};
+pub use attention::{AttentionMask, causal_attention};
+pub use cross_entropy::{LinearCrossEntropy, linear_cross_entropy};
+pub use norm::rms_norm;
+pub use rope::{RopeTable, rope};
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+
+/// Gates the MLP: `silu(gate) * up`.
+///
+/// # Shapes
+///
+/// Both `[rows, f]`.
+///
+/// # Source
+///
+/// SwiGLU (Shazeer 2020, arXiv 2002.05202), as Llama uses it.
+#[must_use]
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    silu(gate) * up
+}
+
+/// Multiplies rows by a weight matrix stored as Hugging Face stores it: `x · wᵀ`.
+///
+/// # Shapes
+///
+/// `x` `[rows, in]`, `weight` `[out, in]`; gives `[rows, out]`.
+#[must_use]
+pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    x.matmul(weight.transpose())
+}
