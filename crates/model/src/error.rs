@@ -1,0 +1,94 @@
+//! What can be wrong with a model folder.
+
+use std::path::PathBuf;
+
+/// Why a model could not be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `config.json` is not one of a Llama model that Terrace can train.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A weight file is not valid safetensors.
+    #[error("{path}: not a valid safetensors file: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The folder has no weights.
+    #[error("{path}: neither model.safetensors nor model.safetensors.index.json is there")]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A tensor that the configuration calls for is not in the files.
+    #[error("{path}: tensor `{name}` is missing; config.json calls for it with shape {expected:?}")]
+    MissingTensor {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// The shape that config.json implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor is in the files that the configuration does not call for.
+    #[error(
+        "{path}: tensor `{name}` does not belong to the model that config.json describes \
+         ({layers} layers, tied embeddings: {tied})"
+    )]
+    UnexpectedTensor {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// The number of layers in config.json.
+        layers: usize,
+        /// Whether config.json ties the embeddings.
+        tied: bool,
+    },
+    /// A tensor has another shape than the configuration calls for.
+    #[error("{path}: tensor `{name}` has shape {found:?}, but config.json calls for {expected:?}")]
+    Shape {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that config.json implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor has an element type that is not a supported float.
+    #[error("{path}: tensor `{name}` has element type {found}; F32, F16 and BF16 can be loaded")]
+    Dtype {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// The type in the file.
+        found: String,
+    },
+}
+
+impl Error {
+    /// Wraps a system error with the file it is about.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}

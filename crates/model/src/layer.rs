@@ -1,0 +1,113 @@
+//! One decoder layer.
+
+use burn::tensor::Tensor;
+use terrace_config::Architecture;
+use terrace_kernels::{causal_attention, linear, rms_norm, rope, swiglu};
+
+use crate::SequenceContext;
+
+/// The weights of one decoder layer, `[out, in]`; norms `[1, d]`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields carry Hugging Face's own names")]
+pub struct Layer {
+    pub input_layernorm: Tensor<2>,
+    pub q_proj: Tensor<2>,
+    pub k_proj: Tensor<2>,
+    pub v_proj: Tensor<2>,
+    pub o_proj: Tensor<2>,
+    pub post_attention_layernorm: Tensor<2>,
+    pub gate_proj: Tensor<2>,
+    pub up_proj: Tensor<2>,
+    pub down_proj: Tensor<2>,
+}
+
+impl Layer {
+    /// The weights in the order of [`segment_specs`](crate::segment_specs).
+    #[must_use]
+    pub fn parameters(&self) -> Vec<Tensor<2>> {
+        [
+            &self.input_layernorm,
+            &self.q_proj,
+            &self.k_proj,
+            &self.v_proj,
+            &self.o_proj,
+            &self.post_attention_layernorm,
+            &self.gate_proj,
+            &self.up_proj,
+            &self.down_proj,
+        ]
+        .map(Tensor::clone)
+        .to_vec()
+    }
+
+    /// Makes a layer of weights in the order of [`parameters`](Self::parameters).
+    ///
+    /// # Panics
+    ///
+    /// There are not exactly nine.
+    #[must_use]
+    pub fn from_parameters(parameters: Vec<Tensor<2>>) -> Self {
+        let [
+            input_layernorm,
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            post_attention_layernorm,
+            gate_proj,
+            up_proj,
+            down_proj,
+        ]: [Tensor<2>; 9] = parameters.try_into().expect("a layer has nine parameters");
+        Self {
+            input_layernorm,
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            post_attention_layernorm,
+            gate_proj,
+            up_proj,
+            down_proj,
+        }
+    }
+
+    /// Adds the layer's attention and MLP to the residual stream.
+    ///
+    /// # Shapes
+    ///
+    /// `x` `[b·t, d]`; gives the same.
+    #[must_use]
+    pub fn forward(
+        &self,
+        architecture: &Architecture,
+        x: Tensor<2>,
+        context: &SequenceContext,
+    ) -> Tensor<2> {
+        let epsilon = architecture.rms_norm_eps;
+        let normed = rms_norm(x.clone(), self.input_layernorm.clone(), epsilon);
+        let x = x + self.attention(architecture, normed, context);
+        let normed = rms_norm(x.clone(), self.post_attention_layernorm.clone(), epsilon);
+        let gate = linear(normed.clone(), self.gate_proj.clone());
+        let up = linear(normed, self.up_proj.clone());
+        x + linear(swiglu(gate, up), self.down_proj.clone())
+    }
+
+    fn attention(
+        &self,
+        architecture: &Architecture,
+        normed: Tensor<2>,
+        context: &SequenceContext,
+    ) -> Tensor<2> {
+        let [b, t] = context.shape();
+        let head = architecture.head_dim as usize;
+        let heads = |projection: &Tensor<2>| {
+            let [out, _] = projection.dims();
+            linear(normed.clone(), projection.clone()).reshape([b, t, out / head, head])
+        };
+        let (cos, sin) = context.rotation();
+        let q = rope(heads(&self.q_proj), cos.clone(), sin.clone());
+        let k = rope(heads(&self.k_proj), cos, sin);
+        let mixed = causal_attention(q, k, heads(&self.v_proj), context.mask());
+        linear(mixed, self.o_proj.clone())
+    }
+}
