@@ -1,0 +1,133 @@
+//! Exact gradients, one segment of the model at a time.
+//!
+//! Burn's autodiff would keep every activation of the whole graph. So each layer runs on a detached
+//! input, and the chain rule between layers is written out here: the backward pass of a layer yields
+//! its parameters' gradients and the upstream of the layer below, and its graph is dropped at once.
+
+mod gradients;
+mod micro_batch;
+mod segments;
+
+use burn::tensor::{Device, Tensor};
+use terrace_config::Architecture;
+use terrace_data::MicroBatch;
+use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm};
+use terrace_model::{CausalLm, Segment};
+
+pub use gradients::{GradientAccumulator, GradientSink};
+use micro_batch::DeviceBatch;
+use segments::Tape;
+
+/// Runs forward and backward passes of one architecture on one device.
+pub struct Engine {
+    architecture: Architecture,
+    device: Device,
+    tracked: Device,
+    rope: RopeTable,
+    settings: EngineSettings,
+}
+
+/// What trades memory for time; it changes no number beyond rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// The longest sequence that will be seen.
+    pub sequence_length: usize,
+    /// How many of the topmost layers keep their graph; the others are recomputed in the backward
+    /// pass.
+    pub kept_layers: usize,
+    /// The number of tokens whose logits exist at one time.
+    pub cross_entropy_chunk_tokens: usize,
+}
+
+impl Engine {
+    /// Prepares the passes on `device`, which carries no autodiff.
+    #[must_use]
+    pub fn new(architecture: &Architecture, device: &Device, settings: EngineSettings) -> Self {
+        let head_dim = architecture.head_dim as usize;
+        Self {
+            rope: RopeTable::new(settings.sequence_length, head_dim, architecture.rope_theta, device),
+            architecture: architecture.clone(),
+            device: device.clone(),
+            tracked: device.clone().autodiff(),
+            settings,
+        }
+    }
+
+    /// The device that the passes run on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Takes the loss of a micro-batch and hands the gradients of its **summed** nats to `sink`,
+    /// segment by segment from the top.
+    ///
+    /// # Shapes
+    ///
+    /// Gives the summed nats of each sequence, `[b]`, still on the device.
+    #[must_use]
+    pub fn micro_step(
+        &self,
+        model: &CausalLm,
+        batch: &MicroBatch,
+        sink: &mut impl GradientSink,
+    ) -> Tensor<1> {
+        let batch = DeviceBatch::new(batch, &self.device);
+        let embedded = model.embed(batch.tokens.clone());
+        let (tape, top) = Tape::record(self, model, &batch, embedded);
+        let (nats, upstream, tied) = self.head_step(model, &batch, top, sink);
+        let upstream = tape.unwind(self, model, &batch, upstream, sink);
+        // With tied embeddings the matrix is used twice, and its gradient is the sum of both uses.
+        let base = tied.unwrap_or_else(|| model.embed_tokens.zeros_like());
+        sink.accept(Segment::Embedding, vec![batch.scatter_to_embedding(base, upstream)]);
+        nats
+    }
+
+    /// The summed nats of each sequence, `[b]`, without gradients.
+    #[must_use]
+    pub fn evaluate(&self, model: &CausalLm, batch: &MicroBatch) -> Tensor<1> {
+        let batch = DeviceBatch::new(batch, &self.device);
+        let context = batch.context(&self.architecture, &self.rope, &self.device);
+        let hidden = model.hidden_states(batch.tokens.clone(), &context);
+        let chunk = self.settings.cross_entropy_chunk_tokens;
+        let weight = model.output_projection();
+        let targets = (batch.targets.clone(), batch.mask.clone());
+        let loss = linear_cross_entropy(hidden, weight, targets.0, targets.1, chunk, false);
+        batch.sum_rows(loss.nats)
+    }
+
+    /// The final norm, the projection and the cross entropy; the gradient of a tied projection is
+    /// given back, because it belongs to the embedding.
+    fn head_step(
+        &self,
+        model: &CausalLm,
+        batch: &DeviceBatch<'_>,
+        top: Tensor<2>,
+        sink: &mut impl GradientSink,
+    ) -> (Tensor<1>, Tensor<2>, Option<Tensor<2>>) {
+        let input = Tensor::from_inner(top).require_grad();
+        let norm = Tensor::from_inner(model.norm.clone()).require_grad();
+        let normed = rms_norm(input.clone(), norm.clone(), self.architecture.rms_norm_eps);
+        let loss = linear_cross_entropy(
+            normed.clone().inner(),
+            model.output_projection(),
+            batch.targets.clone(),
+            batch.mask.clone(),
+            self.settings.cross_entropy_chunk_tokens,
+            true,
+        );
+        let gradients = loss.gradients.expect("gradients were asked for");
+        let mut graph = (normed * Tensor::from_inner(gradients.hidden)).sum().backward();
+        let upstream = input.grad_remove(&mut graph).expect("the input is a leaf");
+        let mut own = vec![norm.grad_remove(&mut graph).expect("the norm is a leaf")];
+        let tied = match model.lm_head {
+            Some(_) => {
+                own.push(gradients.weight);
+                None
+            }
+            None => Some(gradients.weight),
+        };
+        sink.accept(Segment::Head, own);
+        (batch.sum_rows(loss.nats), upstream, tied)
+    }
+}

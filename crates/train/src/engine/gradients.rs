@@ -1,0 +1,64 @@
+//! Where gradients go the moment they exist.
+
+use burn::tensor::Tensor;
+use terrace_model::Segment;
+
+/// Takes the gradients of a micro-step, segment by segment.
+///
+/// Each segment is handed over exactly once per micro-step, from the head down to the embedding,
+/// so that a sink may reduce, store or apply a segment and free it before the next one exists.
+pub trait GradientSink {
+    /// Takes the gradients of one segment's parameters, in the order of the parameters.
+    fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>);
+}
+
+/// Sums gradients over the micro-steps of a step, in f32.
+#[derive(Debug)]
+pub struct GradientAccumulator {
+    layers: usize,
+    segments: Vec<Vec<Tensor<2>>>,
+}
+
+impl GradientAccumulator {
+    /// Starts a sum for a model of `layers` layers.
+    #[must_use]
+    pub fn new(layers: usize) -> Self {
+        Self { layers, segments: vec![Vec::new(); layers + 2] }
+    }
+
+    /// The summed gradients of a segment; empty before its first micro-step.
+    #[must_use]
+    pub fn segment(&self, segment: Segment) -> &[Tensor<2>] {
+        &self.segments[segment.position(self.layers)]
+    }
+
+    /// Gives the summed gradients of a segment away.
+    #[must_use]
+    pub fn take(&mut self, segment: Segment) -> Vec<Tensor<2>> {
+        std::mem::take(&mut self.segments[segment.position(self.layers)])
+    }
+
+    /// The sum of the squares of all gradients, taken over all tensors at once.
+    ///
+    // NUMERICS: each tensor's sum is taken in f32 on the device, the sum over tensors in f64.
+    #[must_use]
+    pub fn square_sum(&self) -> f64 {
+        let parts: Vec<Tensor<1>> =
+            self.segments.iter().flatten().map(|g| g.clone().square().sum()).collect();
+        // SYNC: the decision whether the step is applied, and how far it is clipped, is the host's.
+        let parts: Vec<f32> = Tensor::cat(parts, 0).into_data().try_to_vec().expect("gradients are f32");
+        parts.into_iter().map(f64::from).sum()
+    }
+}
+
+impl GradientSink for GradientAccumulator {
+    fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>) {
+        let sum = &mut self.segments[segment.position(self.layers)];
+        if sum.is_empty() {
+            *sum = gradients;
+        } else {
+            assert_eq!(sum.len(), gradients.len(), "{segment:?} has a fixed number of parameters");
+            *sum = std::mem::take(sum).into_iter().zip(gradients).map(|(s, g)| s + g).collect();
+        }
+    }
+}

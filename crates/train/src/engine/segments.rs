@@ -1,0 +1,96 @@
+//! The layers' forward pass, recorded, and its backward pass, one layer at a time.
+
+use burn::tensor::Tensor;
+use terrace_model::{CausalLm, Layer, Segment, SequenceContext};
+
+use super::micro_batch::DeviceBatch;
+use super::{Engine, GradientSink};
+
+/// What the forward pass leaves for the backward pass, from the bottom layer up.
+pub(super) struct Tape {
+    layers: Vec<Record>,
+    tracked: SequenceContext,
+}
+
+/// What is left of one layer.
+enum Record {
+    /// Its input, `[b·t, d]`: the layer is run again.
+    Input(Tensor<2>),
+    /// Its whole graph.
+    Graph(Graph),
+}
+
+/// A layer's forward pass with the leaves that gradients are asked for.
+struct Graph {
+    input: Tensor<2>,
+    parameters: Vec<Tensor<2>>,
+    output: Tensor<2>,
+}
+
+impl Tape {
+    /// Runs all layers from `x`; gives the tape and the topmost output, detached.
+    pub(super) fn record(
+        engine: &Engine,
+        model: &CausalLm,
+        batch: &DeviceBatch<'_>,
+        mut x: Tensor<2>,
+    ) -> (Self, Tensor<2>) {
+        let tracked = batch.context(&engine.architecture, &engine.rope, &engine.tracked);
+        let recomputed = model.layers.len().saturating_sub(engine.settings.kept_layers);
+        let mut layers = Vec::with_capacity(model.layers.len());
+        for (index, layer) in model.layers.iter().enumerate() {
+            // NUMERICS: a layer that will be recomputed runs through the same graph, which is then
+            // dropped: without autodiff a backend may take other kernels, and what is recomputed
+            // would change the numbers of the run.
+            let graph = Graph::build(engine, layer, x.clone(), &tracked);
+            let output = graph.output.clone().inner();
+            let kept = index >= recomputed;
+            layers.push(if kept { Record::Graph(graph) } else { Record::Input(x) });
+            x = output;
+        }
+        (Self { layers, tracked }, x)
+    }
+
+    /// Takes the gradients from the top layer down; gives the upstream of the embedding.
+    pub(super) fn unwind(
+        mut self,
+        engine: &Engine,
+        model: &CausalLm,
+        _batch: &DeviceBatch<'_>,
+        mut upstream: Tensor<2>,
+        sink: &mut impl GradientSink,
+    ) -> Tensor<2> {
+        while let Some(record) = self.layers.pop() {
+            let index = self.layers.len();
+            let graph = match record {
+                Record::Graph(graph) => graph,
+                Record::Input(x) => Graph::build(engine, &model.layers[index], x, &self.tracked),
+            };
+            let gradients;
+            (gradients, upstream) = graph.backward(upstream);
+            sink.accept(Segment::Layer(index), gradients);
+        }
+        upstream
+    }
+}
+
+impl Graph {
+    fn build(engine: &Engine, layer: &Layer, x: Tensor<2>, context: &SequenceContext) -> Self {
+        let leaf = |tensor| Tensor::from_inner(tensor).require_grad();
+        let input: Tensor<2> = leaf(x);
+        let parameters: Vec<Tensor<2>> = layer.parameters().into_iter().map(leaf).collect();
+        let tracked = Layer::from_parameters(parameters.clone());
+        let output = tracked.forward(&engine.architecture, input.clone(), context);
+        Self { input, parameters, output }
+    }
+
+    /// The chain rule: the gradient of `sum(output · upstream)` is the gradient of the loss.
+    fn backward(self, upstream: Tensor<2>) -> (Vec<Tensor<2>>, Tensor<2>) {
+        let Self { input, parameters, output } = self;
+        let mut graph = (output * Tensor::from_inner(upstream)).sum().backward();
+        let mut take =
+            |leaf: &Tensor<2>| leaf.grad_remove(&mut graph).expect("every leaf has a gradient");
+        let gradients = parameters.iter().map(&mut take).collect();
+        (gradients, take(&input))
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a run could not start or go on.
+
+use std::path::PathBuf;
+
+/// Why a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration does not resolve to a plan.
+    #[error(transparent)]
+    Config(#[from] terrace_config::Error),
+    /// The model folder cannot be used.
+    #[error(transparent)]
+    Model(#[from] terrace_model::Error),
+    /// An edition cannot be used.
+    #[error(transparent)]
+    Data(#[from] terrace_data::Error),
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] terrace_checkpoint::Error),
+    /// The mixture cannot be drawn as planned.
+    #[error(transparent)]
+    Mixture(#[from] terrace_policy::mixture::MixtureError),
+    /// The batch policy makes no sense.
+    #[error(transparent)]
+    Batch(#[from] terrace_policy::batch::BatchError),
+    /// A learning rate makes no sense.
+    #[error(transparent)]
+    LearningRate(#[from] terrace_policy::learning_rate::LearningRateError),
+    /// A log of the run directory cannot be written.
+    #[error("{path}: {source}")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something that the plan needs is not there.
+    #[error("{what} is missing: {path}; {remedy}")]
+    Missing {
+        /// What it is.
+        what: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What to do.
+        remedy: String,
+    },
+    /// The run directory already holds a run.
+    #[error(
+        "{path} already holds a run: continue it with `terrace resume {path}`, or choose another \
+         run_directory"
+    )]
+    RunExists {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// A directory holds no run.
+    #[error("{path} is not a run directory: it has no config.toml and checkpoints folder")]
+    NotARun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A checkpoint belongs to another model or another code version.
+    #[error("{path}: {reason}")]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Too many steps in a row gave a loss or a gradient that is not finite.
+    #[error(
+        "{count} steps in a row gave a loss or gradient that is not finite, the last at \
+         {tokens_seen} tokens; none of them was applied and the checkpoint at {checkpoint} is \
+         intact. The windows are named in journal.jsonl; lower the learning rate, or look at that \
+         data, then `terrace resume`"
+    )]
+    BadSteps {
+        /// Bad steps in a row.
+        count: u32,
+        /// Where the run stopped.
+        tokens_seen: u64,
+        /// The checkpoint that was saved.
+        checkpoint: PathBuf,
+    },
+}

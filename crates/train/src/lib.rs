@@ -1,0 +1,35 @@
+//! The step loop: stages, gradients, clipping, validation, metrics, exact resume.
+//!
+//! [`Trainer`] is the page to read first. What it decides comes from `policy`, what it computes
+//! from [`engine`], what it keeps from `checkpoint`; it tells an [`Observer`] what happens and
+//! prints nothing.
+
+pub mod engine;
+mod error;
+mod loader;
+mod logs;
+mod memory;
+mod observe;
+mod optimizer;
+mod record;
+mod report;
+mod restore;
+mod setup;
+mod state;
+mod step;
+mod trainer;
+mod validate;
+
+pub use engine::{Engine, EngineSettings, GradientAccumulator, GradientSink};
+pub use error::Error;
+pub use loader::{Loader, StepBatch};
+pub use memory::kept_layers;
+pub use observe::{Event, Observer, StopFlag};
+pub use optimizer::{Optimizer, OptimizerSettings, Update};
+pub use record::{BadStep, StepRecord, WindowName};
+pub use report::{BatchGrowth, StageReport, TrainReport};
+pub use setup::{Job, Resumed, resume, start};
+pub use state::{HeldOut, Progress, RunState};
+pub use step::{Applied, StepOutcome, train_step};
+pub use trainer::Trainer;
+pub use validate::{HeldOutSets, SourceLoss};

@@ -1,0 +1,120 @@
+//! AdamW over a model, segment by segment.
+
+use burn::tensor::Tensor;
+use terrace_kernels::{AdamW, Moments, adamw_step};
+use terrace_model::{CausalLm, ParameterSpec, Segment, segment_specs};
+
+use crate::GradientAccumulator;
+
+/// AdamW's constants for a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerSettings {
+    /// The decay of the first moment per step.
+    pub beta1: f64,
+    /// The decay of the second moment per step.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay of the matrices; norms and the embedding do not decay.
+    pub weight_decay: f64,
+}
+
+/// The moments of every parameter, and the number of updates they have seen.
+pub struct Optimizer {
+    settings: OptimizerSettings,
+    specs: Vec<Vec<ParameterSpec>>,
+    moments: Vec<Vec<Moments>>,
+    updates: u64,
+}
+
+/// How one update is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// What the summed gradients are multiplied by: one over the target tokens, times the clipping.
+    pub gradient_scale: f64,
+}
+
+impl Optimizer {
+    /// Starts with moments of zero.
+    #[must_use]
+    pub fn new(model: &CausalLm, settings: OptimizerSettings) -> Self {
+        let specs: Vec<Vec<ParameterSpec>> =
+            model.segments().map(|s| segment_specs(&model.architecture, s)).collect();
+        let zero = |tensor: &Tensor<2>| Moments {
+            first: tensor.zeros_like(),
+            second: tensor.zeros_like(),
+        };
+        let moments = model
+            .segments()
+            .map(|segment| model.segment_parameters(segment).iter().map(zero).collect())
+            .collect();
+        Self { settings, specs, moments, updates: 0 }
+    }
+
+    /// The number of updates taken; a step that was not applied is none.
+    #[must_use]
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// The moments of a segment, in the order of its parameters.
+    #[must_use]
+    pub fn segment_moments(&self, position: usize) -> &[Moments] {
+        &self.moments[position]
+    }
+
+    /// Puts back what a checkpoint holds.
+    ///
+    /// # Panics
+    ///
+    /// The moments are not those of the same model.
+    pub fn restore(&mut self, moments: Vec<Vec<Moments>>, updates: u64) {
+        let counts = |all: &[Vec<Moments>]| all.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(counts(&moments), counts(&self.moments), "moments of another model");
+        self.moments = moments;
+        self.updates = updates;
+    }
+
+    /// Applies the gradients of a whole step, and frees each segment's as it is used.
+    pub fn step(&mut self, model: &mut CausalLm, gradients: &mut GradientAccumulator, update: Update) {
+        self.updates += 1;
+        for (position, segment) in model.segments().enumerate() {
+            let gradients = gradients.take(segment);
+            self.step_segment(model, position, segment, gradients, update);
+        }
+    }
+
+    fn step_segment(
+        &mut self,
+        model: &mut CausalLm,
+        position: usize,
+        segment: Segment,
+        gradients: Vec<Tensor<2>>,
+        update: Update,
+    ) {
+        let OptimizerSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let moments = std::mem::take(&mut self.moments[position]);
+        let parameters = model.segment_parameters(segment);
+        let updated = self.specs[position]
+            .iter()
+            .zip(parameters)
+            .zip(gradients)
+            .zip(moments)
+            .map(|(((spec, parameter), gradient), moments)| {
+                let constants = AdamW {
+                    learning_rate: update.learning_rate,
+                    beta1,
+                    beta2,
+                    epsilon,
+                    weight_decay: if spec.decayed { weight_decay } else { 0.0 },
+                    step: self.updates,
+                };
+                adamw_step(parameter, gradient, update.gradient_scale, moments, constants)
+            });
+        let (parameters, moments) = updated.unzip();
+        model.set_segment_parameters(segment, parameters);
+        self.moments[position] = moments;
+    }
+}

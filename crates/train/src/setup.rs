@@ -1,0 +1,284 @@
+//! From a configuration to a trainer, anew or from a checkpoint.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use terrace_base::{Tokens, fs};
+use terrace_checkpoint::{Corruption, LogPositions, RunLayout, RunLock, Store};
+use terrace_config::{
+    BatchMode, Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
+};
+use terrace_model::{CausalLm, hf, initialize};
+use terrace_policy::batch::{BatchController, BatchPolicy, PlateauSettings, StageBatch};
+use terrace_policy::learning_rate::LearningRate;
+use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
+
+use crate::logs::Logs;
+use crate::memory::kept_layers;
+use crate::restore::{model_fingerprint, read_segments};
+use crate::trainer::{StageSpec, Trainer};
+use crate::{
+    Engine, EngineSettings, Error, HeldOutSets, Loader, Observer, Optimizer, OptimizerSettings,
+    Progress, RunState, StopFlag,
+};
+
+/// What a run is started with.
+pub struct Job<'a> {
+    /// The run file.
+    pub loaded: &'a Loaded<RunConfig>,
+    /// The plan that it resolves to.
+    pub plan: &'a RunPlan,
+    /// The device that computes, without autodiff.
+    pub device: Device,
+    /// The memory that `recompute = "auto"` may plan with, if the run file does not say.
+    pub memory_budget: Option<u64>,
+    /// Tells the run to stop.
+    pub stop: StopFlag,
+    /// Is told what happens.
+    pub observer: &'a mut dyn Observer,
+}
+
+/// Where a resumed run goes on.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The checkpoint; none if the run was killed before it saved one, and begins again.
+    pub checkpoint: Option<PathBuf>,
+    /// The tokens seen there.
+    pub tokens_seen: Tokens,
+    /// Newer checkpoints that are damaged, and how.
+    pub skipped: Vec<Corruption>,
+}
+
+/// Prepares a new run in the run directory of the configuration.
+///
+/// # Errors
+///
+/// The directory holds a run already, or something that the run needs is missing or unfit.
+pub fn start(job: Job<'_>) -> Result<Trainer<'_>, Error> {
+    let layout = RunLayout::new(&job.plan.run_directory);
+    if layout.is_run() {
+        return Err(Error::RunExists { path: layout.root });
+    }
+    let lock = RunLock::acquire(&layout)?;
+    let store = lock.store()?;
+    let write = |path: PathBuf, text: String| {
+        fs::write_atomic(&path, text.as_bytes()).map_err(|source| Error::Log { path, source })
+    };
+    let plan = serde_json::to_string_pretty(job.plan).expect("plans always serialise");
+    write(layout.plan(), plan)?;
+    write(layout.config(), job.loaded.config.to_toml()?)?;
+    let mut trainer = assemble(job, layout, lock, store)?;
+    trainer.note("start", serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))?;
+    Ok(trainer)
+}
+
+/// Prepares a run to go on from its newest valid checkpoint.
+///
+/// # Errors
+///
+/// No checkpoint is valid, another process trains in the directory, or something that the run
+/// needs is missing or was changed since.
+pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
+    let layout = RunLayout::new(&job.plan.run_directory);
+    if !layout.is_run() {
+        return Err(Error::NotARun { path: layout.root });
+    }
+    let lock = RunLock::acquire(&layout)?;
+    let store = lock.store()?;
+    let listing = store.list()?;
+    if listing.checkpoints.is_empty() && listing.damaged.is_empty() {
+        let mut trainer = assemble(job, layout, lock, store)?;
+        trainer.note("restart", serde_json::json!({"reason": "no checkpoint was saved"}))?;
+        let resumed =
+            Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
+        return Ok((trainer, resumed));
+    }
+    let newest = store.newest_valid()?;
+    let device = job.device.clone();
+    let mut trainer = assemble(job, layout.clone(), lock, store)?;
+    let state: RunState = newest.checkpoint.state()?;
+    let path = newest.checkpoint.path().to_owned();
+    if state.model != trainer.state.model {
+        let reason = "the checkpoint is of a model of another shape".to_owned();
+        return Err(Error::Foreign { path, reason });
+    }
+    let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
+    trainer.optimizer.restore(moments, state.progress.updates);
+    trainer.logs = Logs::open(&layout, &newest.checkpoint.logs()?)?;
+    trainer.adopt(state)?;
+    let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
+    let tokens_seen = newest.checkpoint.tokens_seen();
+    trainer.note("resume", serde_json::json!({"tokens_seen": tokens_seen, "skipped": skipped}))?;
+    Ok((trainer, Resumed { checkpoint: Some(path), tokens_seen, skipped: newest.skipped }))
+}
+
+fn assemble<'a>(
+    job: Job<'a>,
+    layout: RunLayout,
+    lock: RunLock,
+    store: Store,
+) -> Result<Trainer<'a>, Error> {
+    let Job { loaded, plan, device, memory_budget, stop, observer } = job;
+    let config = &loaded.config;
+    if let Some(missing) = plan.missing.first() {
+        return Err(Error::Missing {
+            what: missing.name.clone(),
+            path: missing.path.clone(),
+            remedy: missing.remedy.clone(),
+        });
+    }
+    let model = load_model(config, &device)?;
+    let training = &config.training;
+    let memory = MemoryModel::new(&model.architecture, training);
+    let budget = training.memory_budget.map(|bytes| bytes.0).or(memory_budget);
+    let settings = EngineSettings {
+        sequence_length: training.sequence_length,
+        kept_layers: kept_layers(training.recompute, &model.architecture, &memory, budget),
+        cross_entropy_chunk_tokens: training.cross_entropy_chunk_tokens,
+    };
+    tracing::debug!(kept_layers = settings.kept_layers, "activations are kept for these layers");
+    let loader = open_loader(config, plan)?;
+    let held_out = HeldOutSets::open(
+        &loader,
+        config.validation.sequences_per_source,
+        training.micro_batch_sequences,
+    )?;
+    let controller = controller(config)?;
+    let state = RunState {
+        seed: config.seed,
+        model: model_fingerprint(&model.architecture),
+        progress: Progress::default(),
+        cursor: loader.schedule().cursor_at_start(),
+        journal: Journal::default(),
+        controller: controller.state().clone(),
+        held_out: Vec::new(),
+        growths: Vec::new(),
+        stage_steps: Vec::new(),
+    };
+    let optimizer = OptimizerSettings {
+        beta1: config.optimizer.beta1,
+        beta2: config.optimizer.beta2,
+        epsilon: config.optimizer.epsilon,
+        weight_decay: config.optimizer.weight_decay,
+    };
+    Ok(Trainer {
+        stages: stage_specs(config, plan, loader.names())?,
+        engine: Engine::new(&model.architecture, &device, settings),
+        optimizer: Optimizer::new(&model, optimizer),
+        checkpoint_bytes: memory.checkpoint_bytes(),
+        config: config.clone(),
+        model,
+        loader,
+        held_out,
+        controller,
+        state,
+        logs: Logs::open(&layout, &LogPositions::new())?,
+        layout,
+        store,
+        _lock: lock,
+        stop,
+        observer,
+        timing: crate::trainer::Timing::default(),
+        saved: None,
+    })
+}
+
+fn load_model(config: &RunConfig, device: &Device) -> Result<CausalLm, Error> {
+    match (&config.model.path, &config.model.architecture) {
+        (Some(folder), _) => Ok(hf::load(folder, device)?),
+        (None, Some(architecture)) => Ok(initialize(architecture, config.seed, device)),
+        (None, None) => unreachable!("a checked configuration names a model"),
+    }
+}
+
+fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
+    let editions: Vec<(String, PathBuf)> = config
+        .sources
+        .iter()
+        .map(|(name, source)| (name.clone(), source.edition.clone()))
+        .collect();
+    let mut sources = Vec::new();
+    for (name, folder) in &editions {
+        let edition = terrace_data::Edition::open(folder)?;
+        let windows = edition.windows();
+        let cap = config.sources[name].max_epochs;
+        sources.push(SourceEdition {
+            name: name.clone(),
+            fingerprint: edition.manifest().fingerprint,
+            windows,
+            max_windows: cap.map(|epochs| u64::from(epochs) * windows),
+        });
+    }
+    let segments = config.stages.iter().zip(&plan.stages).map(|(stage, planned)| {
+        let weights = MixtureWeights::of(stage).expect("a resolved plan has sound weights");
+        let parts = |parts: &[u64]| {
+            let part = |name: &String| {
+                weights.sources.iter().position(|s| s == name).map_or(0, |place| parts[place])
+            };
+            editions.iter().map(|(name, _)| part(name)).collect()
+        };
+        Segment::linear(planned.sequences, parts(&weights.start), parts(&weights.end))
+    });
+    let schedule = MixtureSchedule::new(config.seed, sources, segments.collect())?;
+    let training = &config.training;
+    Loader::open(schedule, &editions, training.sequence_length, training.micro_batch_sequences)
+}
+
+fn stage_specs(
+    config: &RunConfig,
+    plan: &RunPlan,
+    names: &[String],
+) -> Result<Vec<StageSpec>, Error> {
+    let length = config.training.sequence_length as u64;
+    config
+        .stages
+        .iter()
+        .zip(&plan.stages)
+        .map(|(stage, planned)| {
+            let weights = MixtureWeights::of(stage).expect("a resolved plan has sound weights");
+            let share = |name: &String| {
+                let place = weights.sources.iter().position(|source| source == name);
+                place.map_or(0.0, |i| f64::midpoint(weights.start_share(i), weights.end_share(i)))
+            };
+            let rate = config.learning_rate(stage);
+            Ok(StageSpec {
+                name: stage.name.clone(),
+                sequences: planned.sequences,
+                starts_at: Tokens(planned.starts_at_tokens),
+                budget: Tokens(planned.sequences * length),
+                learning_rate: LearningRate::new(rate, config.optimizer.warmup_tokens)?,
+                batch: match stage.batch {
+                    FirstBatch::Carry => StageBatch::Carry,
+                    FirstBatch::Tokens(tokens) => StageBatch::Sequences(tokens.0 / length),
+                },
+                reference_weights: names.iter().map(share).collect(),
+            })
+        })
+        .collect()
+}
+
+fn controller(config: &RunConfig) -> Result<BatchController, Error> {
+    let length = config.training.sequence_length as u64;
+    let batch = &config.batch;
+    let policy = match batch.mode {
+        BatchMode::Fixed => BatchPolicy::Fixed,
+        BatchMode::Steps => {
+            let entries = batch.schedule.iter().flat_map(|schedule| &schedule.0);
+            BatchPolicy::Steps(entries.map(|e| (e.tokens_seen, e.batch.0 / length)).collect())
+        }
+        BatchMode::Plateau => {
+            let plateau = &batch.plateau;
+            BatchPolicy::Plateau(PlateauSettings {
+                growth_factor: batch.growth_factor,
+                maximum_sequences: batch.maximum_tokens.map(|tokens| tokens.0 / length),
+                minimum_tokens_between: plateau.minimum_tokens_between,
+                minimum_steps_left: Some(plateau.minimum_steps_left),
+                beta2: config.optimizer.beta2,
+                stable_learning_rate: plateau.safe_learning_rate,
+                ..PlateauSettings::new(plateau.nats_per_percent, plateau.alpha)
+            })
+        }
+    };
+    let first = batch.first_tokens().0 / length;
+    Ok(BatchController::new(policy, length, first)?)
+}

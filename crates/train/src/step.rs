@@ -1,0 +1,78 @@
+//! One optimizer update from the micro-batches of a step.
+
+use burn::tensor::Tensor;
+use terrace_data::MicroBatch;
+use terrace_model::CausalLm;
+
+use crate::{Engine, GradientAccumulator, Optimizer, Update};
+
+/// What became of a step.
+#[derive(Debug)]
+pub enum StepOutcome {
+    /// The update was applied.
+    Applied(Applied),
+    /// Loss or gradient was not finite, and nothing was changed.
+    Refused {
+        /// What was not finite.
+        reason: String,
+        /// The rows whose loss was not finite, counted over the step; empty if all losses were.
+        rows: Vec<usize>,
+    },
+}
+
+/// The numbers of an applied step.
+#[derive(Debug)]
+pub struct Applied {
+    /// The summed nats of each row, in order.
+    pub nats_per_row: Vec<f32>,
+    /// The targets that the loss is the mean of.
+    pub target_tokens: u64,
+    /// The global norm of the mean gradient before clipping.
+    pub gradient_norm: f64,
+}
+
+/// Accumulates the micro-steps, clips by the global norm, and updates the model.
+///
+/// The loss is the summed nats over the step's target tokens, divided once: how the step is cut
+/// into micro-batches makes no difference but rounding.
+///
+/// # Source
+///
+/// The clipping factor `min(1, max / (norm + 1e-6))` is that of `torch.nn.utils.clip_grad_norm_`.
+#[must_use]
+pub fn train_step(
+    engine: &Engine,
+    model: &mut CausalLm,
+    optimizer: &mut Optimizer,
+    micro_batches: &[MicroBatch],
+    learning_rate: f64,
+    gradient_norm_max: f64,
+) -> StepOutcome {
+    let target_tokens: u64 = micro_batches.iter().map(MicroBatch::total_target_tokens).sum();
+    if target_tokens == 0 {
+        let reason = "the step has no target token".to_owned();
+        return StepOutcome::Refused { reason, rows: Vec::new() };
+    }
+    let mut gradients = GradientAccumulator::new(model.layers.len());
+    let nats: Vec<Tensor<1>> = micro_batches
+        .iter()
+        .map(|batch| engine.micro_step(model, batch, &mut gradients))
+        .collect();
+    // SYNC: once per step, after all micro-steps were queued.
+    let nats: Vec<f32> = Tensor::cat(nats, 0).into_data().try_to_vec().expect("losses are f32");
+
+    let bad = |(row, nats): (usize, &f32)| (!nats.is_finite()).then_some(row);
+    let rows: Vec<usize> = nats.iter().enumerate().filter_map(bad).collect();
+    if !rows.is_empty() {
+        return StepOutcome::Refused { reason: "the loss is not finite".to_owned(), rows };
+    }
+    let gradient_norm = gradients.square_sum().sqrt() / target_tokens as f64;
+    if !gradient_norm.is_finite() {
+        return StepOutcome::Refused { reason: "the gradient is not finite".to_owned(), rows };
+    }
+    // PARITY: torch adds 1e-6 to the norm.
+    let clipping = (gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
+    let gradient_scale = clipping / target_tokens as f64;
+    optimizer.step(model, &mut gradients, Update { learning_rate, gradient_scale });
+    StepOutcome::Applied(Applied { nats_per_row: nats, target_tokens, gradient_norm })
+}
