@@ -1,0 +1,60 @@
+//! The TOML language of a run: [`RunConfig`] as written, [`RunPlan`] with every derived number.
+//!
+//! [`load`] reads a file (with what it `extends` and what `--set` overrides) and remembers where
+//! each value came from; [`gather`] looks at the model folder and the editions; [`resolve`] turns
+//! both into a plan without touching anything. [`load_prepare`] reads the second language, that of
+//! `terrace prepare`, in the same way.
+
+mod agree;
+mod batch;
+mod bytes;
+mod caps;
+mod check;
+mod de;
+mod decimal;
+mod device;
+mod error;
+mod explain;
+mod facts;
+mod fault;
+mod hugging_face;
+mod load;
+mod memory;
+mod mixture;
+mod model;
+mod node;
+mod path;
+mod plan;
+mod plateau;
+mod prepare;
+mod quota;
+mod render;
+mod resolve;
+mod run;
+mod stages;
+mod warnings;
+
+pub use batch::{Batch, BatchMode, BatchSchedule, Plateau, ScheduleEntry, StageBatch};
+pub use bytes::{Bytes, ParseBytesError};
+pub use decimal::{Decimal, ParseDecimalError};
+pub use device::DeviceChoice;
+pub use error::{Diagnostic, Error};
+pub use explain::{Explanation, Provenance, render_explanation};
+pub use facts::{EditionFacts, Facts, HeldOutFacts, gather};
+pub use hugging_face::ArchitectureError;
+pub use load::{Loaded, load, load_prepare};
+pub use memory::{LayerGraph, MemoryModel, Term};
+pub use mixture::{Mixture, MixtureWeights, WeightsError};
+pub use model::{Architecture, ModelConfig};
+pub use plan::{
+    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
+    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan,
+};
+pub use plateau::window_steps;
+pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
+pub use render::render;
+pub use resolve::{PlanOptions, resolve};
+pub use run::{
+    CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
+    Validation,
+};

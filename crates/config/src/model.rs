@@ -1,0 +1,316 @@
+//! The model section, and a Llama architecture with its parameter counts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::path;
+
+/// What keeps every count of a model within 63 bits.
+const EXTENT_LIMIT: u64 = 1 << 24;
+const LAYERS_LIMIT: u64 = 1 << 12;
+
+/// The model that is trained: a Hugging Face folder, an architecture, or both.
+///
+/// With a path the weights come from the folder. With an architecture alone they are random. With
+/// both, the architecture is what the folder must hold, and what a plan uses while it is not there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// The Hugging Face folder of the model that the run begins with.
+    #[serde(deserialize_with = "path::deserialize_option")]
+    pub path: Option<PathBuf>,
+    /// The tokenizer's file; by default `tokenizer.json` in the folder.
+    #[serde(deserialize_with = "path::deserialize_option")]
+    pub tokenizer: Option<PathBuf>,
+    /// The shape of the model.
+    pub architecture: Option<Architecture>,
+}
+
+impl ModelConfig {
+    /// Where the tokenizer is: as written, or in the model's folder.
+    #[must_use]
+    pub fn tokenizer_path(&self) -> Option<PathBuf> {
+        let in_folder = || self.path.as_ref().map(|path| path.join("tokenizer.json"));
+        self.tokenizer.clone().or_else(in_folder)
+    }
+}
+
+/// The shape of a Llama model, under Hugging Face's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "ArchitectureAsWritten")]
+pub struct Architecture {
+    /// The width of the residual stream, `d`.
+    pub hidden_size: u64,
+    /// The width of the MLP, `f`.
+    pub intermediate_size: u64,
+    /// The number of layers.
+    pub num_hidden_layers: u64,
+    /// The number of query heads, `n`.
+    pub num_attention_heads: u64,
+    /// The number of key and value heads, `k`; divides `n`.
+    pub num_key_value_heads: u64,
+    /// The width of a head, `h`; even. By default `hidden_size / num_attention_heads`.
+    pub head_dim: u64,
+    /// The number of tokens the model knows, `v`.
+    pub vocab_size: u64,
+    /// The longest sequence the model was made for.
+    pub max_position_embeddings: u64,
+    /// What is added to the mean square in a norm.
+    pub rms_norm_eps: f64,
+    /// The base of the rotary angles.
+    pub rope_theta: f64,
+    /// Whether the output head is the embedding table.
+    pub tie_word_embeddings: bool,
+    /// The standard deviation of randomly initialised matrices.
+    pub initializer_range: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "Architecture")]
+struct ArchitectureAsWritten {
+    hidden_size: u64,
+    intermediate_size: u64,
+    num_hidden_layers: u64,
+    num_attention_heads: u64,
+    num_key_value_heads: u64,
+    head_dim: Option<u64>,
+    vocab_size: u64,
+    max_position_embeddings: u64,
+    rms_norm_eps: f64,
+    rope_theta: f64,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default = "default_initializer_range")]
+    initializer_range: f64,
+}
+
+impl From<ArchitectureAsWritten> for Architecture {
+    fn from(written: ArchitectureAsWritten) -> Self {
+        let default_head_dim = written.hidden_size.checked_div(written.num_attention_heads);
+        Self {
+            hidden_size: written.hidden_size,
+            intermediate_size: written.intermediate_size,
+            num_hidden_layers: written.num_hidden_layers,
+            num_attention_heads: written.num_attention_heads,
+            num_key_value_heads: written.num_key_value_heads,
+            head_dim: written.head_dim.or(default_head_dim).unwrap_or(0),
+            vocab_size: written.vocab_size,
+            max_position_embeddings: written.max_position_embeddings,
+            rms_norm_eps: written.rms_norm_eps,
+            rope_theta: written.rope_theta,
+            tie_word_embeddings: written.tie_word_embeddings,
+            initializer_range: written.initializer_range,
+        }
+    }
+}
+
+impl Architecture {
+    /// The number of weights in one layer: four attention and three MLP matrices, two norms.
+    #[must_use]
+    pub fn layer_parameters(&self) -> u64 {
+        self.layer_matrix_parameters() + 2 * self.hidden_size
+    }
+
+    /// The number of weights in the embedding table, which the output head shares if tied.
+    #[must_use]
+    pub fn embedding_parameters(&self) -> u64 {
+        self.vocab_size * self.hidden_size
+    }
+
+    /// The number of weights that take part in matrix products: the layers' matrices and the output
+    /// head, tied or not; the embedding is looked up, not multiplied.
+    #[must_use]
+    pub fn matrix_parameters(&self) -> u64 {
+        self.num_hidden_layers * self.layer_matrix_parameters() + self.embedding_parameters()
+    }
+
+    /// The number of weights of the model.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        self.num_hidden_layers * self.layer_parameters()
+            + tables * self.embedding_parameters()
+            + self.hidden_size
+    }
+
+    /// The floating-point operations that training on one token takes, forward and backward.
+    ///
+    /// `6 matrix_parameters + 12 layers (n h) t / 2`: two operations per weight and pass, three
+    /// passes; the second term is the attention scores and their product with the values, of which
+    /// a causal mask leaves half. Recomputed layers are not counted twice.
+    ///
+    /// # Source
+    ///
+    /// Chowdhery et al. 2022, appendix B (arXiv 2204.02311), who count attention in full.
+    #[must_use]
+    pub fn flops_per_token(&self, sequence_length: usize) -> u64 {
+        let attention_width = self.num_attention_heads * self.head_dim;
+        6 * self.matrix_parameters()
+            + 6 * self.num_hidden_layers * attention_width * sequence_length as u64
+    }
+
+    fn layer_matrix_parameters(&self) -> u64 {
+        let hidden = self.hidden_size;
+        let query = self.num_attention_heads * self.head_dim;
+        let key_value = self.num_key_value_heads * self.head_dim;
+        2 * hidden * query + 2 * hidden * key_value + 3 * hidden * self.intermediate_size
+    }
+
+    /// What makes the shape impossible, as (field, problem); `None` if nothing does.
+    pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
+        let extents = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        if let Some((field, value)) = extents
+            .into_iter()
+            .find(|(_, value)| !(1..=EXTENT_LIMIT).contains(value))
+        {
+            return Some((field, format!("found {value}, expected 1 to 2^24")));
+        }
+        if self.num_hidden_layers > LAYERS_LIMIT {
+            let problem = format!("found {}, expected at most 2^12", self.num_hidden_layers);
+            return Some(("num_hidden_layers", problem));
+        }
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
+            let problem = format!(
+                "{} query heads cannot share {} key and value heads evenly, expected a divisor",
+                self.num_attention_heads, self.num_key_value_heads
+            );
+            return Some(("num_key_value_heads", problem));
+        }
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
+            let problem = format!(
+                "found a head width of {}, expected an even number: rotary embeddings turn pairs",
+                self.head_dim
+            );
+            return Some(("head_dim", problem));
+        }
+        if self.head_dim > EXTENT_LIMIT / self.num_attention_heads {
+            let problem = format!("found {}, expected all heads within 2^24", self.head_dim);
+            return Some(("head_dim", problem));
+        }
+        let positive = [
+            ("rms_norm_eps", self.rms_norm_eps),
+            ("rope_theta", self.rope_theta),
+            ("initializer_range", self.initializer_range),
+        ];
+        let (field, value) = positive
+            .into_iter()
+            .find(|(_, value)| !(value.is_finite() && *value > 0.0))?;
+        Some((
+            field,
+            format!("found {value}, expected a number above zero"),
+        ))
+    }
+
+    /// The first field in which two shapes differ, with both values; the standard deviation of the
+    /// initialisation is not part of a trained model's shape.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let fields = |architecture: &Self| match serde_json::to_value(architecture) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => unreachable!("an architecture is an object"),
+        };
+        let (ours, theirs) = (fields(self), fields(other));
+        ours.into_iter()
+            .filter(|(field, _)| field != "initializer_range")
+            .find(|(field, value)| theirs[field] != *value)
+            .map(|(field, value)| (field.clone(), value.to_string(), theirs[&field].to_string()))
+    }
+}
+
+pub(crate) fn default_initializer_range() -> f64 {
+    0.02
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn yi(layers: u64) -> Architecture {
+        Architecture {
+            hidden_size: 4096,
+            intermediate_size: 11008,
+            num_hidden_layers: layers,
+            num_attention_heads: 32,
+            num_key_value_heads: 4,
+            head_dim: 128,
+            vocab_size: 64000,
+            max_position_embeddings: 4096,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e4,
+            tie_word_embeddings: false,
+            initializer_range: 0.02,
+        }
+    }
+
+    // Published counts: the Open LLM Leaderboard's 8.829 for Yi-9B, SOLAR's 10.73B.
+    #[test]
+    fn parameters_are_those_published() {
+        assert_eq!(yi(48).parameter_count(), 8_829_407_232);
+        assert_eq!(yi(32).parameter_count(), 6_061_035_520);
+        let solar = Architecture {
+            intermediate_size: 14336,
+            num_key_value_heads: 8,
+            vocab_size: 32000,
+            ..yi(48)
+        };
+        assert_eq!(solar.parameter_count(), 10_731_524_096);
+    }
+
+    #[test]
+    fn a_tied_head_is_counted_once_but_multiplied() {
+        let tied = Architecture {
+            tie_word_embeddings: true,
+            ..yi(48)
+        };
+        assert_eq!(
+            yi(48).parameter_count() - tied.parameter_count(),
+            64000 * 4096
+        );
+        assert_eq!(yi(48).matrix_parameters(), tied.matrix_parameters());
+    }
+
+    #[test]
+    fn flops_count_causal_attention_by_half() {
+        let architecture = yi(48);
+        let attention = architecture.flops_per_token(4096) - 6 * architecture.matrix_parameters();
+        // Per layer: two products of 2 n h t operations forward, twice that backward, half masked.
+        assert_eq!(attention, 48 * (2 * 2 * 4096 * 4096 * 3 / 2));
+    }
+
+    #[test]
+    fn impossible_shapes_name_their_field() {
+        let field = |architecture: Architecture| architecture.problem().map(|(field, _)| field);
+        assert_eq!(field(yi(48)), None);
+        assert_eq!(field(yi(0)), Some("num_hidden_layers"));
+        let uneven = Architecture {
+            num_key_value_heads: 5,
+            ..yi(48)
+        };
+        assert_eq!(field(uneven), Some("num_key_value_heads"));
+        assert_eq!(
+            field(Architecture {
+                head_dim: 127,
+                ..yi(48)
+            }),
+            Some("head_dim")
+        );
+        assert_eq!(
+            field(Architecture {
+                rope_theta: -1.0,
+                ..yi(48)
+            }),
+            Some("rope_theta")
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! `RunPlan`: every number that follows from a run file and what is known of the world.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a run will do, in numbers. Its JSON names are stable; null is what cannot be known yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct RunPlan {
+    pub name: String,
+    pub run_directory: PathBuf,
+    pub device: String,
+    pub seed: u64,
+    pub sequence_length: u64,
+    pub micro_batch_sequences: u64,
+    /// All stages, in whole sequences.
+    pub total_tokens: u64,
+    pub total_sequences: u64,
+    pub batch_mode: String,
+    pub model: Option<ModelPlan>,
+    pub stages: Vec<StagePlan>,
+    pub sources: Vec<SourcePlan>,
+    pub memory: Option<MemoryPlan>,
+    pub checkpoint_bytes: Option<u64>,
+    pub time: Option<TimePlan>,
+    pub missing: Vec<Missing>,
+    pub warnings: Vec<String>,
+}
+
+/// The model's size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry Hugging Face's names")]
+pub struct ModelPlan {
+    /// All weights.
+    pub parameters: u64,
+    /// The embedding table, which a tied head shares.
+    pub parameters_embedding: u64,
+    /// The weights that take part in matrix products: layers and output head.
+    pub parameters_matrix: u64,
+    pub layers: u64,
+    pub hidden_size: u64,
+    pub intermediate_size: u64,
+    pub num_attention_heads: u64,
+    pub num_key_value_heads: u64,
+    pub head_dim: u64,
+    pub vocab_size: u64,
+    pub tie_word_embeddings: bool,
+    /// Forward and backward, causal attention counted by half.
+    pub flops_per_token: u64,
+    /// `folder` or `random`: where the weights come from.
+    pub weights_from: String,
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct StagePlan {
+    pub name: String,
+    /// As written.
+    pub budget_tokens: u64,
+    /// The whole sequences of the budget.
+    pub sequences: u64,
+    /// Their tokens: what the stage trains on.
+    pub tokens: u64,
+    /// The tokens seen when the stage begins.
+    pub starts_at_tokens: u64,
+    pub learning_rate: f64,
+    /// The batch that the stage begins with, unless the controller has grown it before.
+    pub first_batch_tokens: u64,
+    /// With that batch throughout; the last step of a stage may be short.
+    pub steps_at_first_batch: u64,
+    /// The number of steps where it is known beforehand; null in mode `plateau`.
+    pub steps: Option<u64>,
+    /// What the weights' integer parts sum to.
+    pub weight_parts_total: u64,
+    pub mixture: Vec<SharePlan>,
+    pub rungs: Vec<RungPlan>,
+}
+
+/// What one source gives to one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct SharePlan {
+    pub source: String,
+    /// The share at the stage's beginning, for display.
+    pub weight: f64,
+    pub weight_parts: u64,
+    /// The share at the stage's end; null where it stays the same.
+    pub weight_end: Option<f64>,
+    pub weight_end_parts: Option<u64>,
+    pub tokens: u64,
+    /// Within one window of what will be drawn.
+    pub windows: u64,
+    pub windows_available: Option<u64>,
+    /// How often this stage reads the source.
+    pub epochs: Option<f64>,
+    /// How often it has been read when the stage ends, earlier stages included.
+    pub epochs_cumulative: Option<f64>,
+    /// The source's `max_epochs`.
+    pub cap: Option<u32>,
+    /// Whether the cap is exceeded; null where the data is not there. A plan that exceeds a cap is
+    /// refused, so it is never true in one.
+    pub cap_exceeded: Option<bool>,
+}
+
+/// One batch size that a stage may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct RungPlan {
+    pub batch_tokens: u64,
+    pub batch_sequences: u64,
+    /// Micro-steps in a step; the last of them may be short.
+    pub accumulation_steps: u64,
+    pub steps_if_whole_stage: u64,
+    /// What detecting a plateau takes at this batch; null in the other modes.
+    pub plateau: Option<PlateauPlan>,
+}
+
+/// What detecting a plateau takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlateauPlan {
+    /// The threshold: fixed for the stage by its first batch, not rescaled when the batch grows.
+    /// If an earlier stage has grown the batch that this one begins with, it is as much larger.
+    pub nats_per_step: f64,
+    /// The standard deviation of one step's loss that is assumed here.
+    pub noise_sd_nats: f64,
+    /// The steps after which the threshold can be told from zero, at the least.
+    pub window_steps: u64,
+    /// The tokens of these steps.
+    pub window_tokens: u64,
+}
+
+/// One source over the whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct SourcePlan {
+    pub source: String,
+    pub edition: PathBuf,
+    pub fingerprint: Option<String>,
+    pub tokens: u64,
+    pub windows: u64,
+    pub windows_available: Option<u64>,
+    pub epochs: Option<f64>,
+    pub cap: Option<u32>,
+    pub held_out_windows: Option<u64>,
+    /// The held-out windows that one validation reads.
+    pub validation_windows: Option<u64>,
+}
+
+/// Memory by kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct MemoryPlan {
+    pub weights_bytes: u64,
+    pub gradients_bytes: u64,
+    pub moments_bytes: u64,
+    /// The gradient of one layer or of the head on its way to the sum.
+    pub gradient_in_flight_bytes: u64,
+    pub activations: ActivationPlan,
+    /// What one chunk of the cross entropy holds; part of the activations.
+    pub logits_chunk_bytes: u64,
+    pub peak: PeakPlan,
+    /// The budget that `recompute = "auto"` plans with, where it is written.
+    pub budget_bytes: Option<u64>,
+}
+
+/// Activations at the worst moment, in bytes, for each choice of `recompute`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActivationPlan {
+    /// Every layer keeps its graph.
+    pub none: u64,
+    /// Every layer is recomputed.
+    pub all: u64,
+    /// As many layers keep it as the budget allows; null without a budget.
+    pub auto: Option<AutoPlan>,
+}
+
+/// What `recompute = "auto"` does within the budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AutoPlan {
+    /// The number of layers that keep their graph.
+    pub kept_layers: u64,
+    /// The activations at the worst moment.
+    pub bytes: u64,
+}
+
+/// Everything at the worst moment, in bytes, for each choice of `recompute`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeakPlan {
+    /// Every layer keeps its graph.
+    pub none: u64,
+    /// Every layer is recomputed.
+    pub all: u64,
+    /// Within the budget; null without one.
+    pub auto: Option<u64>,
+}
+
+/// How long the run takes at a given speed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are JSON names with their units")]
+pub struct TimePlan {
+    pub tokens_per_second: f64,
+    pub seconds: f64,
+    pub seconds_per_stage: Vec<f64>,
+    /// At the first batch of each stage.
+    pub seconds_per_step: Vec<f64>,
+    pub model_flops_per_second: Option<f64>,
+}
+
+/// Something that the run needs and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// What kind of thing.
+    pub kind: MissingKind,
+    /// What it is called in the run file.
+    pub name: String,
+    /// Where it should be.
+    pub path: PathBuf,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// The kinds of things that can be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingKind {
+    /// The model's folder.
+    Model,
+    /// The tokenizer's file.
+    Tokenizer,
+    /// A source's edition.
+    Edition,
+}

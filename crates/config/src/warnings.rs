@@ -1,0 +1,170 @@
+//! What a plan points out though it is no error.
+
+use terrace_base::{Tokens, format_bytes};
+
+use crate::batch::BatchMode;
+use crate::facts::Facts;
+use crate::model::Architecture;
+use crate::plan::{RunPlan, StagePlan};
+use crate::run::RunConfig;
+
+/// Above this many passes repeated text teaches visibly less than new text.
+///
+/// # Source
+///
+/// Muennighoff et al. 2023, arXiv 2305.16264.
+const MANY_EPOCHS: f64 = 4.0;
+
+/// Everything worth pointing out, in the order of the run file.
+pub(crate) fn warnings(
+    config: &RunConfig,
+    facts: &Facts,
+    architecture: Option<&Architecture>,
+    plan: &RunPlan,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(positions(config, architecture));
+    warnings.extend(memory(plan));
+    warnings.extend(unused_batch_keys(config));
+    warnings.extend(schedule_end(config, plan));
+    warnings.extend(sources(config, facts, plan));
+    for stage in &plan.stages {
+        warnings.extend(stage_warnings(config, stage));
+    }
+    warnings
+}
+
+fn positions(config: &RunConfig, architecture: Option<&Architecture>) -> Option<String> {
+    let (length, known) = (
+        config.training.sequence_length as u64,
+        architecture?.max_position_embeddings,
+    );
+    (length > known).then(|| {
+        format!("sequences of {length} are longer than the {known} that the model was made for")
+    })
+}
+
+fn memory(plan: &RunPlan) -> Option<String> {
+    let memory = plan.memory.as_ref()?;
+    let (budget, least) = (memory.budget_bytes?, memory.peak.all);
+    (budget < least).then(|| {
+        format!(
+            "memory_budget is {}, but even with every layer recomputed a step takes about {}",
+            format_bytes(budget),
+            format_bytes(least)
+        )
+    })
+}
+
+fn unused_batch_keys(config: &RunConfig) -> Vec<String> {
+    let batch = &config.batch;
+    let unused = [
+        (
+            "schedule",
+            batch.schedule.is_some() && batch.mode != BatchMode::Steps,
+        ),
+        (
+            "maximum_tokens",
+            batch.maximum_tokens.is_some() && batch.mode != BatchMode::Plateau,
+        ),
+    ];
+    let mode = format!("{:?}", batch.mode).to_lowercase();
+    let warning = |key| format!("batch.{key} has no effect in mode {mode}");
+    unused
+        .into_iter()
+        .filter(|(_, is_unused)| *is_unused)
+        .map(|(key, _)| warning(key))
+        .collect()
+}
+
+fn schedule_end(config: &RunConfig, plan: &RunPlan) -> Option<String> {
+    let last = config.batch.schedule.as_ref()?.0.last()?.tokens_seen;
+    (config.batch.mode == BatchMode::Steps && last.0 >= plan.total_tokens)
+        .then(|| format!("the batch schedule's entry at {last} is never reached"))
+}
+
+fn sources(config: &RunConfig, facts: &Facts, plan: &RunPlan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for source in &plan.sources {
+        let name = &source.source;
+        let in_mixture = config.stages.iter().any(|stage| {
+            stage.mixture.contains_key(name)
+                || stage
+                    .mixture_end
+                    .as_ref()
+                    .is_some_and(|end| end.contains_key(name))
+        });
+        if !in_mixture {
+            warnings.push(format!("no stage uses the source {name:?}"));
+        }
+        if facts
+            .editions
+            .get(name)
+            .is_some_and(|edition| edition.held_out.is_none())
+        {
+            warnings.push(format!(
+                "the source {name:?} has no held-out part, so its loss is not validated"
+            ));
+        }
+        if let Some(epochs) = source.epochs.filter(|epochs| *epochs > MANY_EPOCHS) {
+            warnings.push(format!(
+                "the source {name:?} is read {epochs:.1} times; beyond {MANY_EPOCHS} repeated \
+                 text teaches less"
+            ));
+        }
+    }
+    warnings
+}
+
+fn stage_warnings(config: &RunConfig, stage: &StagePlan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let name = &stage.name;
+    if stage.tokens != stage.budget_tokens {
+        warnings.push(format!(
+            "stage {name:?}: {} tokens are not whole sequences, {} are trained on",
+            stage.budget_tokens, stage.tokens
+        ));
+    }
+    let micro = config.training.micro_batch_sequences as u64;
+    for rung in stage
+        .rungs
+        .iter()
+        .filter(|rung| !rung.batch_sequences.is_multiple_of(micro))
+    {
+        warnings.push(format!(
+            "stage {name:?}: {} sequences are not whole micro-batches of {micro}, the last \
+             micro-step of each step is short",
+            rung.batch_sequences
+        ));
+    }
+    warnings.extend(growth(config, stage));
+    warnings
+}
+
+/// Why the controller may have no chance to grow the batch in a stage.
+fn growth(config: &RunConfig, stage: &StagePlan) -> Option<String> {
+    let [rung, _, ..] = stage.rungs.as_slice() else {
+        return None;
+    };
+    let window = rung.plateau.as_ref()?.window_steps;
+    let batch = Tokens(rung.batch_tokens);
+    let (steps, left) = (
+        rung.steps_if_whole_stage,
+        config.batch.plateau.minimum_steps_left,
+    );
+    let next = stage.rungs[1].steps_if_whole_stage;
+    if next <= left {
+        return Some(format!(
+            "stage {:?}: no growth can leave minimum_steps_left = {left} steps, at the next batch \
+             the whole stage has {next}",
+            stage.name
+        ));
+    }
+    (window > steps).then(|| {
+        format!(
+            "stage {:?}: at a batch of {batch} a plateau shows after {window} steps at the \
+             earliest if the noise is as assumed, but the stage has {steps}",
+            stage.name
+        )
+    })
+}

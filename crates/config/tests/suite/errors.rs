@@ -1,0 +1,433 @@
+//! Every mistake is shown where it was made, with what to write instead.
+
+use crate::common::{Home, RUN};
+use terrace_config::{Diagnostic, Error, load, load_prepare};
+
+/// The problems of a run file, which must have some.
+fn problems(text: &str) -> Vec<Diagnostic> {
+    match Home::new().load(text) {
+        Err(Error::Invalid(problems)) => problems,
+        Err(error) => panic!("another error: {error}"),
+        Ok(_) => panic!("it loads:\n{text}"),
+    }
+}
+
+/// Replaces a line of the small run, and checks the first problem: where it is, what it says.
+#[track_caller]
+fn check(replace: &str, by: &str, marked: &str, message: &str, help: &str) {
+    assert_eq!(
+        RUN.matches(replace).count(),
+        1,
+        "{replace:?} does not occur once"
+    );
+    let problems = problems(&RUN.replace(replace, by));
+    let problem = &problems[0];
+    assert_eq!(
+        &problem.source_text[problem.span.clone()],
+        marked,
+        "{problem}"
+    );
+    assert!(problem.message.contains(message), "{problem}");
+    assert!(
+        problem.help.as_deref().unwrap_or("").contains(help),
+        "{problem}"
+    );
+    let (line, _) = problem.line_and_column();
+    assert!(
+        problem.to_string().contains(&format!("run.toml:{line}:")),
+        "{problem}"
+    );
+}
+
+#[test]
+fn unknown_keys_come_with_a_suggestion() {
+    check(
+        "sequence_length = 10",
+        "sequence_lenght = 10",
+        "sequence_lenght",
+        "unknown key `training.sequence_lenght`",
+        "did you mean `sequence_length`?",
+    );
+    check(
+        "name = \"small\"",
+        "name = \"small\"\ncolour = 1",
+        "colour",
+        "unknown key `colour`",
+        "the keys here are batch, checkpoint,",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = \"1K\"\nmixtures = 1",
+        "mixtures",
+        "unknown key `stages.0.mixtures`",
+        "did you mean `mixture`?",
+    );
+    check(
+        "rope_theta = 1e4",
+        "rope_theta = 1e4\nrope_tetha = 1e4",
+        "rope_tetha",
+        "unknown key `model.architecture.rope_tetha`",
+        "did you mean `rope_theta`?",
+    );
+}
+
+#[test]
+fn missing_keys_are_named_in_full() {
+    let text = RUN.replace("sequence_length = 10", "");
+    let problem = &problems(&text)[0];
+    assert_eq!(
+        problem.message,
+        "the key `training.sequence_length` is missing"
+    );
+    assert!(problem.source_text[problem.span.clone()].starts_with("[training]"));
+
+    let text = RUN.replace("[optimizer]\nlearning_rate = 1e-3", "");
+    assert_eq!(problems(&text)[0].message, "the key `optimizer` is missing");
+    let text = RUN.replace("initial_tokens = 40", "");
+    assert_eq!(
+        problems(&text)[0].message,
+        "the key `batch.initial_tokens` is missing"
+    );
+    let text = RUN.replace("budget_tokens = \"1K\"", "");
+    assert_eq!(
+        problems(&text)[0].message,
+        "the key `stages.0.budget_tokens` is missing"
+    );
+}
+
+#[test]
+fn wrong_types_say_what_was_found_and_expected() {
+    check(
+        "sequence_length = 10",
+        "sequence_length = \"ten\"",
+        "\"ten\"",
+        "`training.sequence_length`: found the string \"ten\", expected an integer",
+        "",
+    );
+    check(
+        "sequence_length = 10",
+        "sequence_length = -10",
+        "-10",
+        "found the integer -10, expected an integer that is zero or more",
+        "",
+    );
+    check(
+        "sequence_length = 10",
+        "sequence_length = 99999999999999999999",
+        "99999999999999999999",
+        "found an integer of more than 64 bits, expected an integer that is zero or more",
+        "",
+    );
+    check(
+        "name = \"small\"",
+        "name = 2024-01-01",
+        "2024-01-01",
+        "`name`: found the date 2024-01-01, expected a string",
+        "",
+    );
+    check(
+        "learning_rate = 1e-3",
+        "learning_rate = true",
+        "true",
+        "found `true`, expected a number",
+        "",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = \"1 apple\"",
+        "\"1 apple\"",
+        "`stages.0.budget_tokens`: `1 apple` is not a token amount",
+        "",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = [1]",
+        "[1]",
+        "found an array, expected a token amount",
+        "",
+    );
+    check(
+        "edition = \"data/code\"",
+        "edition = \"\"",
+        "\"\"",
+        "`sources.code.edition`: a path cannot be empty",
+        "",
+    );
+    check(
+        "[training]",
+        "[training]\nmemory_budget = \"16 apples\"",
+        "\"16 apples\"",
+        "is not an amount of bytes",
+        "",
+    );
+    check(
+        "text = 0.75",
+        "text = -0.75",
+        "-0.75",
+        "`stages.0.mixture.text`: `-0.75` is negative",
+        "",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = \"1K\"\nbatch = \"cary\"",
+        "\"cary\"",
+        "`cary` is neither \"carry\" nor a token amount",
+        "",
+    );
+}
+
+#[test]
+fn words_are_checked() {
+    check(
+        "\"plateau\"",
+        "\"plato\"",
+        "\"plato\"",
+        "found \"plato\", expected \"fixed\" or",
+        "",
+    );
+    check(
+        "\"plateau\"",
+        "\"step\"",
+        "\"step\"",
+        "found \"step\"",
+        "did you mean \"steps\"?",
+    );
+    check(
+        "\"plateau\"",
+        "3",
+        "3",
+        "found the integer 3, expected \"fixed\" or \"steps\"",
+        "",
+    );
+    check(
+        "[training]",
+        "[training]\nprecision = \"bf16-mixed\"",
+        "\"bf16-mixed\"",
+        "is not there yet",
+        "",
+    );
+    check(
+        "name = \"small\"",
+        "name = \"small\"\ndevice = \"tpu\"",
+        "\"tpu\"",
+        "`tpu` is not a device",
+        "",
+    );
+}
+
+#[test]
+fn syntax_errors_have_a_place() {
+    let text = RUN.replace("sequence_length = 10", "sequence_length = = 10");
+    let problem = &problems(&text)[0];
+    assert_eq!(
+        problem.line_and_column().0,
+        text[..text.find("= =").unwrap()].lines().count()
+    );
+}
+
+#[test]
+fn batches_are_whole_sequences() {
+    check(
+        "initial_tokens = 40",
+        "initial_tokens = 45",
+        "45",
+        "`batch.initial_tokens`: 45 tokens are not whole sequences of 10",
+        "the nearest batches are 40 and 50",
+    );
+    check(
+        "initial_tokens = 40",
+        "initial_tokens = 10",
+        "10",
+        "1 sequences are fewer than one micro-batch of 2",
+        "lower training.micro_batch_sequences",
+    );
+    check(
+        "maximum_tokens = 160",
+        "maximum_tokens = 20",
+        "20",
+        "expected at least initial_tokens = 40",
+        "",
+    );
+    check(
+        "maximum_tokens = 160",
+        "maximum_tokens = 160\ngrowth_factor = 1",
+        "1",
+        "`batch.growth_factor`: found 1, expected 2 or more",
+        "",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = \"1K\"\nbatch = 320",
+        "320",
+        "320 is above batch.maximum_tokens",
+        "",
+    );
+}
+
+#[test]
+fn schedules_begin_at_zero_and_ascend() {
+    let steps = |schedule: &str| {
+        RUN.replace(
+            "mode = \"plateau\"",
+            &format!("mode = \"steps\"\n{schedule}"),
+        )
+        .replace("initial_tokens = 40", "")
+    };
+    for (schedule, message) in [
+        ("", "the key `batch.schedule` is missing"),
+        ("schedule = \"100:40\"", "expected a first entry at 0"),
+        ("schedule = \"\"", "expected a first entry at 0"),
+        (
+            "schedule = \"0:40 200:80 100:160\"",
+            "expected entries in ascending order",
+        ),
+        ("schedule = \"0:45\"", "45 tokens are not whole sequences"),
+        ("schedule = \"40\"", "`40` is not tokens_seen:batch"),
+        (
+            "schedule = \"0:40\"\ninitial_tokens = 80",
+            "differs from the schedule's first batch",
+        ),
+    ] {
+        let problem = &problems(&steps(schedule))[0];
+        assert!(problem.message.contains(message), "{problem}");
+    }
+    Home::new()
+        .load(&steps("schedule = \"0:40 200:80\""))
+        .unwrap();
+}
+
+#[test]
+fn stages_are_checked_against_the_rest() {
+    check(
+        "{ text = 0.75, code = 0.25 }",
+        "{ txt = 0.75, code = 0.25 }",
+        "0.75",
+        "there is no source `txt`",
+        "did you mean `text`?",
+    );
+    check(
+        "{ text = 0.75, code = 0.25 }",
+        "{ text = 0, code = 0.0 }",
+        "{ text = 0, code = 0.0 }",
+        "`stages.0.mixture`: all weights are zero",
+        "",
+    );
+    check(
+        "mixture_end = { code = 1 }",
+        "mixture_end = { code = 0 }",
+        "{ code = 0 }",
+        "`stages.1.mixture_end`: all weights are zero",
+        "",
+    );
+    check(
+        "name = \"two\"",
+        "name = \"one\"",
+        "\"one\"",
+        "has the name \"one\" of stage 0",
+        "",
+    );
+    check(
+        "budget_tokens = \"1K\"",
+        "budget_tokens = 9",
+        "9",
+        "`stages.0.budget_tokens`: found 9, expected at least one sequence of 10",
+        "",
+    );
+    check(
+        "learning_rate = 1e-3",
+        "learning_rate = 1e-3\nwarmup_tokens = 4_000",
+        "4_000",
+        "expected at most the run's 3005",
+        "",
+    );
+}
+
+#[test]
+fn impossible_shapes_name_the_field() {
+    check(
+        "num_key_value_heads = 1",
+        "num_key_value_heads = 3",
+        "3",
+        "2 query heads cannot share 3 key and value heads",
+        "",
+    );
+    let no_model = RUN.replace("path = \"model\"", "");
+    let (before, rest) = no_model.split_once("[model.architecture]").unwrap();
+    let (_, after) = rest.split_once("[training]").unwrap();
+    let problem = &problems(&format!("{before}[training]{after}"))[0];
+    assert!(
+        problem
+            .message
+            .contains("names neither a folder nor a shape"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn several_problems_are_reported_together() {
+    let text = RUN
+        .replace("learning_rate = 1e-3", "learning_rate = 0.0\nbeta2 = 1.0")
+        .replace("name = \"two\"", "name = \"one\"");
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    let text = Error::Invalid(problems).to_string();
+    assert_eq!(text.lines().count(), 3);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let home = Home::new();
+    let error = load(&home.path().join("absent.toml"), &[]).unwrap_err();
+    assert!(matches!(&error, Error::Read { .. }));
+    assert!(error.to_string().contains("absent.toml"));
+}
+
+#[test]
+fn a_prepare_file_is_checked_too() {
+    let home = Home::new();
+    let valid = "source = \"x\"\ntokenizer = \"t.json\"\nsequence_length = 8\n\
+                 inputs = [{ paths = [\"a/*.parquet\", \"s3://b/c.jsonl.zst\"] }]\n";
+    let path = home.write("prepare.toml", valid);
+    let config = load_prepare(&path, &[]).unwrap().config;
+    let local = home
+        .path()
+        .join("a/*.parquet")
+        .to_string_lossy()
+        .into_owned();
+    assert_eq!(
+        config.inputs[0].paths,
+        [local.as_str(), "s3://b/c.jsonl.zst"]
+    );
+
+    for (from, to, message) in [
+        (
+            "sequence_length",
+            "sequence_size",
+            "unknown key `sequence_size`",
+        ),
+        (
+            "sequence_length = 8",
+            "sequence_length = 0",
+            "`sequence_length`: found 0",
+        ),
+        (
+            "[\"a/*.parquet\", \"s3://b/c.jsonl.zst\"]",
+            "[]",
+            "`inputs.0.paths` is empty",
+        ),
+        (
+            "sequence_length = 8",
+            "sequence_length = 8\nminimum_characters = 9\nmaximum_characters = 8",
+            "expected at least minimum_characters = 9",
+        ),
+        (
+            "] }]",
+            "], format = \"csv\" }]",
+            "found \"csv\", expected \"parquet\" or",
+        ),
+    ] {
+        let path = home.write("prepare.toml", &valid.replace(from, to));
+        let error = load_prepare(&path, &[]).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
