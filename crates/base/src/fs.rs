@@ -4,6 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+mod lock;
+
+pub use lock::LockFile;
+
 /// Creates a folder and its parents.
 ///
 /// # Errors
@@ -23,6 +27,31 @@ pub fn remove_dir_all(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Removes a folder so that it is never seen half removed: it loses its name first.
+///
+/// After a kill, a `.tmp-` folder stays, which [`remove_temporaries`] removes.
+///
+/// # Errors
+///
+/// The folder is not there, or something in it cannot be removed.
+pub fn discard_dir(path: &Path) -> io::Result<()> {
+    let nameless = temporary_sibling(path)?.with_extension("discarded");
+    remove_dir_all(&nameless)?;
+    std::fs::rename(path, &nameless)?;
+    sync_parent(path)?;
+    remove_dir_all(&nameless)
+}
+
+/// The bytes that can still be written to the file system that holds `path`.
+///
+/// # Errors
+///
+/// The path is not there or its file system does not say.
+pub fn available_bytes(path: &Path) -> io::Result<u64> {
+    let figures = rustix::fs::statvfs(path)?;
+    Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
 /// Replaces a file's content in one step: after a crash it is the old or the new, never a part.
@@ -141,12 +170,7 @@ impl AtomicDirectory {
     pub fn commit(mut self) -> io::Result<()> {
         sync_tree(&self.temporary)?;
         if self.target.exists() {
-            // A folder cannot be replaced in one step; the old one is moved aside first.
-            let old = temporary_sibling(&self.target)?.with_extension("old");
-            remove_dir_all(&old)?;
-            std::fs::rename(&self.target, &old)?;
-            std::fs::rename(&self.temporary, &self.target)?;
-            remove_dir_all(&old)?;
+            replace_dir(&self.temporary, &self.target)?;
         } else {
             std::fs::rename(&self.temporary, &self.target)?;
         }
@@ -161,6 +185,31 @@ impl Drop for AtomicDirectory {
             let _ = remove_dir_all(&self.temporary);
         }
     }
+}
+
+/// Gives `new` the name of `target`, which exists, and removes what had it.
+fn replace_dir(new: &Path, target: &Path) -> io::Result<()> {
+    if exchange(new, target).is_ok() {
+        sync_parent(target)?;
+        return remove_dir_all(new);
+    }
+    // The file system cannot exchange names in one step; the old folder is moved aside first.
+    let old = temporary_sibling(target)?.with_extension("old");
+    remove_dir_all(&old)?;
+    std::fs::rename(target, &old)?;
+    std::fs::rename(new, target)?;
+    remove_dir_all(&old)
+}
+
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Removes what killed writers left in `directory`.
@@ -331,6 +380,18 @@ mod tests {
 
         drop(AtomicDirectory::create(&target).unwrap());
         assert_eq!(names(home.path()), ["checkpoint"]);
+    }
+
+    #[test]
+    fn a_discarded_folder_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("checkpoint");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("a"), b"1").unwrap();
+        discard_dir(&folder).unwrap();
+        assert!(names(home.path()).is_empty());
+        assert!(discard_dir(&folder).is_err());
+        assert!(available_bytes(home.path()).unwrap() > 0);
     }
 
     #[test]

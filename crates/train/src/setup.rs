@@ -67,7 +67,7 @@ pub fn start(job: Job<'_>) -> Result<Trainer<'_>, Error> {
     let plan = serde_json::to_string_pretty(job.plan).expect("plans always serialise");
     write(layout.plan(), plan)?;
     write(layout.config(), job.loaded.config.to_toml()?)?;
-    let mut trainer = assemble(job, layout, lock, store)?;
+    let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
     trainer.note("start", serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))?;
     Ok(trainer)
 }
@@ -87,7 +87,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     let store = lock.store()?;
     let listing = store.list()?;
     if listing.checkpoints.is_empty() && listing.damaged.is_empty() {
-        let mut trainer = assemble(job, layout, lock, store)?;
+        let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
         trainer.note("restart", serde_json::json!({"reason": "no checkpoint was saved"}))?;
         let resumed =
             Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
@@ -95,7 +95,9 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     }
     let newest = store.newest_valid()?;
     let device = job.device.clone();
-    let mut trainer = assemble(job, layout.clone(), lock, store)?;
+    // The logs are cut to where they were when the state was saved.
+    let positions = newest.checkpoint.logs()?;
+    let mut trainer = assemble(job, layout, lock, store, &positions)?;
     let state: RunState = newest.checkpoint.state()?;
     let path = newest.checkpoint.path().to_owned();
     if state.model != trainer.state.model {
@@ -104,7 +106,6 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     }
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
     trainer.optimizer.restore(moments, state.progress.updates);
-    trainer.logs = Logs::open(&layout, &newest.checkpoint.logs()?)?;
     trainer.adopt(state)?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
@@ -117,6 +118,7 @@ fn assemble<'a>(
     layout: RunLayout,
     lock: RunLock,
     store: Store,
+    positions: &LogPositions,
 ) -> Result<Trainer<'a>, Error> {
     let Job { loaded, plan, device, memory_budget, stop, observer } = job;
     let config = &loaded.config;
@@ -172,7 +174,7 @@ fn assemble<'a>(
         held_out,
         controller,
         state,
-        logs: Logs::open(&layout, &LogPositions::new())?,
+        logs: Logs::open(&layout, positions)?,
         layout,
         store,
         _lock: lock,
@@ -191,22 +193,21 @@ fn load_model(config: &RunConfig, device: &Device) -> Result<CausalLm, Error> {
     }
 }
 
-fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
-    let editions: Vec<(String, PathBuf)> = config
-        .sources
-        .iter()
-        .map(|(name, source)| (name.clone(), source.edition.clone()))
-        .collect();
+/// The order of a run's data, from its editions and its stages.
+///
+/// # Errors
+///
+/// An edition is missing or unfit, or a stage wants more windows than there are.
+pub fn mixture_schedule(config: &RunConfig, plan: &RunPlan) -> Result<MixtureSchedule, Error> {
     let mut sources = Vec::new();
-    for (name, folder) in &editions {
-        let edition = terrace_data::Edition::open(folder)?;
+    for (name, source) in &config.sources {
+        let edition = terrace_data::Edition::open(&source.edition)?;
         let windows = edition.windows();
-        let cap = config.sources[name].max_epochs;
         sources.push(SourceEdition {
             name: name.clone(),
             fingerprint: edition.manifest().fingerprint,
             windows,
-            max_windows: cap.map(|epochs| u64::from(epochs) * windows),
+            max_windows: source.max_epochs.map(|epochs| u64::from(epochs) * windows),
         });
     }
     let segments = config.stages.iter().zip(&plan.stages).map(|(stage, planned)| {
@@ -215,11 +216,20 @@ fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
             let part = |name: &String| {
                 weights.sources.iter().position(|s| s == name).map_or(0, |place| parts[place])
             };
-            editions.iter().map(|(name, _)| part(name)).collect()
+            config.sources.keys().map(part).collect()
         };
         Segment::linear(planned.sequences, parts(&weights.start), parts(&weights.end))
     });
-    let schedule = MixtureSchedule::new(config.seed, sources, segments.collect())?;
+    Ok(MixtureSchedule::new(config.seed, sources, segments.collect())?)
+}
+
+fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
+    let schedule = mixture_schedule(config, plan)?;
+    let editions: Vec<(String, PathBuf)> = config
+        .sources
+        .iter()
+        .map(|(name, source)| (name.clone(), source.edition.clone()))
+        .collect();
     let training = &config.training;
     Loader::open(schedule, &editions, training.sequence_length, training.micro_batch_sequences)
 }

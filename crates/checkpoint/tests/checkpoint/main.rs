@@ -1,0 +1,7 @@
+//! Saving, damaging and resuming: what a run relies on.
+
+mod damage;
+mod kill;
+mod refusal;
+mod round_trip;
+mod support;

@@ -1,0 +1,259 @@
+//! Guards, flushes, modes and memory.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const STEPS: u64 = 1500;
+const SD: f64 = 0.05;
+
+fn at_rest(seed: u64) -> impl FnMut(u64, u64) -> f64 {
+    let mut noise = Noise::white(seed);
+    move |_, _| 2.0 + SD * noise.next()
+}
+
+/// Settings that find a plateau after about a tenth of [`STEPS`].
+fn quick() -> PlateauSettings {
+    settings(5.0 * resolvable(STEPS, SD, 0.2), STEPS)
+}
+
+fn guards(change: impl Fn(&mut PlateauSettings)) -> (usize, Vec<Guard>) {
+    let mut settings = quick();
+    change(&mut settings);
+    let decisions = simulate(settings, STEPS, at_rest(1), |_| false);
+    (growths(&decisions), decisions.iter().filter_map(|d| d.guard).collect())
+}
+
+#[test]
+fn guards_hold_a_growth_and_say_why() {
+    let (free, _) = guards(|_| {});
+    assert_eq!(free, 2);
+    let cases: [(Guard, usize, fn(&mut PlateauSettings)); 4] = [
+        (Guard::MaximumBatch, 1, |s| s.maximum_sequences = Some(2 * FIRST)),
+        (Guard::TokensBetween, 1, |s| s.minimum_tokens_between = Tokens(STEPS * FIRST)),
+        (Guard::StepsLeft, 0, |s| s.minimum_steps_left = Some(STEPS)),
+        (Guard::Stability, 1, |s| s.stable_learning_rate = Some(1.5 * LEARNING_RATE)),
+    ];
+    for (guard, growths, change) in cases {
+        let (found, guards) = guards(change);
+        assert_eq!(found, growths, "{guard:?}");
+        assert!(guards.contains(&guard), "{guard:?} is not among {guards:?}");
+    }
+}
+
+#[test]
+fn the_largest_batch_is_reached_even_if_it_is_no_power_of_two() {
+    let settings = PlateauSettings { maximum_sequences: Some(11), ..quick() };
+    let decisions = simulate(settings, STEPS, at_rest(1), grows);
+    assert_eq!(decisions.last().unwrap().to_sequences, 11);
+}
+
+#[test]
+fn after_a_growth_comes_a_cooldown_and_an_empty_window() {
+    let decisions = simulate(quick(), STEPS, at_rest(2), |_| false);
+    let growth = decisions.iter().position(grows).unwrap();
+    let [grown, next] = [&decisions[growth], &decisions[growth + 1]];
+    let window = grown.evidence.unwrap().window_steps;
+    assert!(next.step >= grown.step + quick().memory_steps().max(window / 4));
+    let again = decisions[growth + 1..].iter().find_map(|d| d.evidence).unwrap();
+    assert!(again.window_steps < window && again.confirmations <= 1);
+}
+
+#[test]
+fn the_threshold_stays_when_the_batch_grows() {
+    let decisions = simulate(quick(), STEPS, at_rest(3), |_| false);
+    assert!(growths(&decisions) > 0);
+    let deltas: Vec<_> = decisions.iter().map(|d| d.delta_nats_per_step.unwrap()).collect();
+    assert!(deltas.windows(2).all(|pair| pair[0] == pair[1]));
+    assert!((deltas[0] - quick().nats_per_percent * 100.0 / STEPS as f64).abs() < 1e-15);
+}
+
+#[test]
+fn alpha_is_spent_by_tests_and_never_exceeded() {
+    let decisions = simulate(quick(), STEPS, at_rest(4), |_| false);
+    let looks: Vec<Evidence> = decisions.iter().filter_map(|d| d.evidence).collect();
+    assert!(looks.iter().any(|look| look.tested));
+    let spent: f64 = looks.iter().map(|look| look.alpha_look).sum();
+    assert!((spent - looks.last().unwrap().alpha_spent).abs() < 1e-12 && spent <= 0.05);
+    assert!(looks.iter().all(|look| look.tested == (look.alpha_look > 0.0)));
+}
+
+// Each source falls, but the run moves from the easy to the hard one: the raw loss rises.
+#[test]
+fn a_wobble_of_the_mix_is_no_plateau() {
+    let mut controller = BatchController::new(BatchPolicy::Plateau(quick()), 1, FIRST).unwrap();
+    controller.on_stage_start(StageInfo { reference_weights: vec![0.6, 0.4], ..stage(STEPS) });
+    let mut noise = Noise::white(5);
+    let delta = quick().nats_per_percent * 100.0 / STEPS as f64;
+    for step in 1..=STEPS {
+        let hard = FIRST * step / STEPS;
+        let fall = 2.0 * delta * step as f64;
+        let source = |level: f64, targets: u64, noise: &mut Noise| {
+            let mean = level - fall + SD * noise.next();
+            SourceLoss { nats: mean * targets as f64, targets }
+        };
+        let sources = [source(1.0, FIRST - hard, &mut noise), source(4.0, hard, &mut noise)];
+        if let Some(decision) = controller.observe(observation(step, step * FIRST, &sources)) {
+            assert_ne!(decision.verdict, Some(Verdict::Plateau), "at step {step}");
+            assert_ne!(decision.verdict, Some(Verdict::Rising), "at step {step}");
+        }
+    }
+}
+
+#[test]
+fn spikes_and_bad_steps_leave_no_trace() {
+    let run = |disturb: bool| {
+        let mut controller = controller(quick(), STEPS);
+        let mut noise = Noise::white(6);
+        let mut decisions = Vec::new();
+        for step in 1..=STEPS {
+            let mut nats = (2.0 + SD * noise.next()) * FIRST as f64;
+            let spikes = disturb && step > 20 && step % 37 == 0;
+            nats *= if spikes { 4.0 } else { 1.0 };
+            let sources = [SourceLoss { nats, targets: FIRST }];
+            if disturb && step % 41 == 0 {
+                let sources = [SourceLoss { nats: f64::NAN, targets: FIRST }];
+                let bad = Observation { is_bad: true, ..observation(step, step * FIRST, &sources) };
+                assert_eq!(controller.observe(bad), None);
+            }
+            decisions.extend(controller.observe(observation(step, step * FIRST, &sources)));
+            if controller.batch_sequences() > FIRST {
+                break;
+            }
+        }
+        decisions.last().unwrap().step
+    };
+    let [calm, disturbed] = [run(false), run(true)];
+    assert!(disturbed < calm + calm / 4, "{calm} {disturbed}");
+}
+
+#[test]
+fn warm_up_and_a_new_learning_rate_empty_the_window() {
+    let mut controller = controller(quick(), STEPS);
+    let mut noise = Noise::white(7);
+    let mut first = None;
+    for step in 1..=STEPS {
+        let sources = [SourceLoss { nats: (2.0 + SD * noise.next()) * 8.0, targets: 8 }];
+        let warmth = (step as f64 / 100.0).min(1.0);
+        let learning_rate = LEARNING_RATE * warmth * if step > 700 { 0.5 } else { 1.0 };
+        let seen = observation(step, step * FIRST, &sources);
+        let decision = controller.observe(Observation { learning_rate, ..seen });
+        let Some(evidence) = decision.and_then(|d| d.evidence) else { continue };
+        first.get_or_insert(step);
+        let since = if step > 700 { step - 700 } else { step - 99 };
+        assert!(evidence.window_steps <= since, "at step {step}");
+    }
+    assert!(first.unwrap() > 110);
+}
+
+#[test]
+fn a_stage_or_a_new_mix_starts_afresh() {
+    let mut controller = controller(quick(), STEPS);
+    let mut noise = Noise::white(8);
+    let mut feed = |controller: &mut BatchController, from: u64, to: u64, level: f64| {
+        let mut decisions = Vec::new();
+        for step in from..to {
+            let sources = [SourceLoss { nats: (level + SD * noise.next()) * 8.0, targets: 8 }];
+            decisions.extend(controller.observe(observation(step, step * FIRST, &sources)));
+        }
+        decisions
+    };
+    feed(&mut controller, 1, 120, 2.0);
+    controller.on_mix_change(&[1.0]);
+    let after = feed(&mut controller, 120, 160, 3.0);
+    assert!(after.iter().filter_map(|d| d.evidence).all(|e| e.window_steps <= 40));
+
+    let start_tokens = Tokens(160 * FIRST);
+    let (batch, settle_tokens) = (StageBatch::Sequences(32), Tokens(50 * FIRST));
+    let next = StageInfo { index: 1, start_tokens, batch, settle_tokens, ..stage(STEPS) };
+    let begun = controller.on_stage_start(next);
+    assert_eq!((begun.from_sequences, begun.to_sequences, begun.stage), (8, 32, 1));
+    // The stage has a quarter of the steps at the larger batch: delta per step is four times that.
+    let per_step = quick().nats_per_percent * 100.0 / (STEPS as f64 / 4.0);
+    assert!((begun.delta_nats_per_step.unwrap() / per_step - 1.0).abs() < 1e-12);
+    let settling = feed(&mut controller, 160, 211, 3.0);
+    assert!(settling.is_empty());
+    let first = feed(&mut controller, 211, 300, 3.0).into_iter().next().unwrap();
+    assert_eq!(first.evidence.unwrap().look, 1);
+}
+
+#[test]
+fn a_schedule_takes_effect_at_its_thresholds() {
+    let steps = vec![(Tokens(100), 16), (Tokens(200), 24)];
+    let mut controller = BatchController::new(BatchPolicy::Steps(steps), 1, FIRST).unwrap();
+    controller.on_stage_start(stage(100));
+    let (mut tokens, mut batches) = (0, Vec::new());
+    for step in 1..=25 {
+        let batch = controller.batch_sequences();
+        batches.push((tokens, batch));
+        tokens += batch;
+        let sources = [SourceLoss { nats: 1.0, targets: 1 }];
+        let decision = controller.observe(observation(step, tokens, &sources));
+        assert_eq!(decision.is_some(), controller.batch_sequences() != batch);
+    }
+    for (tokens, batch) in batches {
+        let expected = if tokens < 100 { 8 } else if tokens < 200 { 16 } else { 24 };
+        assert_eq!(batch, expected, "at {tokens} tokens");
+    }
+    // A stage that begins behind a threshold begins with its batch.
+    let begun = controller.on_stage_start(StageInfo { start_tokens: Tokens(150), ..stage(100) });
+    assert_eq!(begun.to_sequences, 16);
+}
+
+#[test]
+fn a_fixed_batch_is_set_by_stages_only() {
+    let mut controller = BatchController::new(BatchPolicy::Fixed, 1, FIRST).unwrap();
+    controller.on_stage_start(StageInfo { batch: StageBatch::Sequences(5), ..stage(100) });
+    let sources = [SourceLoss { nats: 1.0, targets: 1 }];
+    assert!((1..500).all(|s| controller.observe(observation(s, s, &sources)).is_none()));
+    assert_eq!(controller.batch_sequences(), 5);
+    assert_eq!(controller.on_stage_start(stage(100)).to_sequences, 5);
+}
+
+#[test]
+fn memory_is_bounded_and_a_long_stage_is_affordable() {
+    let steps = 100_000;
+    let settings = settings(resolvable(steps, SD, 0.05), steps);
+    let mut controller = controller(settings, steps);
+    let mut noise = Noise::new(9, 0.2, 0.9);
+    let (mut largest, mut looks) = (0, 0);
+    for step in 1..=steps {
+        let loss = 1.5 + (-(step as f64) / 3e4).exp() + SD * noise.next();
+        let sources = [SourceLoss { nats: loss * 8.0, targets: 8 }];
+        looks += usize::from(controller.observe(observation(step, step * 8, &sources)).is_some());
+        if step % 5000 == 0 {
+            largest = largest.max(serde_json::to_string(controller.state()).unwrap().len());
+        }
+    }
+    assert!(largest < 10_000, "{largest} bytes");
+    assert!((20..1000).contains(&looks), "{looks} looks");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn saving_and_loading_changes_no_decision(seed in 0u64..1000, cuts in prop::collection::vec(0u64..600, 1..6)) {
+        let policy = BatchPolicy::Plateau(quick());
+        let run = |cuts: &[u64]| {
+            let mut controller = controller(quick(), STEPS);
+            let mut noise = Noise::white(seed);
+            let (mut tokens, mut decisions) = (0, Vec::new());
+            for step in 0..600 {
+                if cuts.contains(&step) {
+                    let json = serde_json::to_string(controller.state()).unwrap();
+                    let state: BatchControllerState = serde_json::from_str(&json).unwrap();
+                    assert_eq!(&state, controller.state());
+                    controller = BatchController::restore(policy.clone(), 1, state).unwrap();
+                }
+                let batch = controller.batch_sequences();
+                tokens += batch;
+                let nats = (2.0 + SD * noise.next()) * batch as f64;
+                let sources = [SourceLoss { nats, targets: batch }];
+                decisions.extend(controller.observe(observation(step + 1, tokens, &sources)));
+            }
+            (decisions, controller.state().clone())
+        };
+        prop_assert_eq!(run(&[]), run(&cuts));
+    }
+}

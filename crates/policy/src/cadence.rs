@@ -1,0 +1,216 @@
+//! When to save, validate and log, and which checkpoints to keep.
+
+use serde::{Deserialize, Serialize};
+use terrace_base::Tokens;
+
+/// Something that is done every so many tokens.
+///
+/// # Determinism
+///
+/// Due at multiples of a number of tokens, not at a count since the last time: a resumed run is
+/// due where one that never stopped is, and steps of growing size miss none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cadence {
+    /// The tokens between; zero is never.
+    pub every: Tokens,
+}
+
+impl Cadence {
+    /// Whether a step that went from `before` to `after` tokens reached a multiple.
+    #[must_use]
+    pub fn due(self, before: Tokens, after: Tokens) -> bool {
+        let multiples = |tokens: Tokens| tokens.0.checked_div(self.every.0).unwrap_or(0);
+        multiples(after) > multiples(before)
+    }
+}
+
+/// What is known about a checkpoint when it is decided which to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointFacts {
+    /// Tokens seen when it was saved.
+    pub tokens_seen: Tokens,
+    /// Whether all its files are there and have their hashes.
+    pub is_valid: bool,
+    /// The loss on held-out text, in nats, if it was measured there.
+    pub held_out_nats: Option<f64>,
+}
+
+/// Which checkpoints a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// The newest so many; at least one is kept whatever this says.
+    pub keep_last: usize,
+    /// The first at or behind every multiple of this.
+    pub keep_every_tokens: Option<Tokens>,
+    /// The one with the least held-out loss.
+    pub keep_best: bool,
+}
+
+/// What is to become of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retention {
+    /// It stays.
+    Keep(KeepReason),
+    /// No rule asks for it.
+    Remove,
+}
+
+/// Why a checkpoint stays; the first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepReason {
+    /// It is damaged: it counts for no rule, and what is to become of it is for a person to say.
+    Damaged,
+    /// It is one of the newest.
+    Recent,
+    /// It is the first behind a multiple of tokens.
+    Milestone,
+    /// It has the least held-out loss.
+    Best,
+}
+
+/// Says of each checkpoint whether it stays, in the order given.
+///
+/// The newest valid one always stays. Applying the answer and asking again removes nothing more.
+#[must_use]
+pub fn retain(checkpoints: &[CheckpointFacts], policy: &RetentionPolicy) -> Vec<Retention> {
+    let mut newest: Vec<usize> =
+        (0..checkpoints.len()).filter(|i| checkpoints[*i].is_valid).collect();
+    // Of two at the same tokens, the later in the list is the newer.
+    newest.sort_by_key(|i| std::cmp::Reverse((checkpoints[*i].tokens_seen, *i)));
+    let recent = &newest[..policy.keep_last.max(1).min(newest.len())];
+    let best = policy.keep_best.then(|| best(checkpoints, &newest)).flatten();
+    let decide = |i: usize| {
+        if !checkpoints[i].is_valid {
+            Retention::Keep(KeepReason::Damaged)
+        } else if recent.contains(&i) {
+            Retention::Keep(KeepReason::Recent)
+        } else if policy.keep_every_tokens.is_some_and(|n| is_milestone(checkpoints, i, n)) {
+            Retention::Keep(KeepReason::Milestone)
+        } else if best == Some(i) {
+            Retention::Keep(KeepReason::Best)
+        } else {
+            Retention::Remove
+        }
+    };
+    (0..checkpoints.len()).map(decide).collect()
+}
+
+/// The valid checkpoint with the least held-out loss, the newest of equals.
+fn best(checkpoints: &[CheckpointFacts], newest: &[usize]) -> Option<usize> {
+    let measured = newest.iter().filter_map(|i| {
+        let nats = checkpoints[*i].held_out_nats.filter(|nats| !nats.is_nan())?;
+        Some((*i, nats))
+    });
+    measured.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(i, _)| i)
+}
+
+/// Whether a checkpoint is the first valid one in its interval between two multiples.
+///
+/// The first of an interval stays, so removing others never makes a second one first.
+fn is_milestone(checkpoints: &[CheckpointFacts], i: usize, every: Tokens) -> bool {
+    let interval = |facts: &CheckpointFacts| facts.tokens_seen.0.checked_div(every.0).unwrap_or(0);
+    let own = interval(&checkpoints[i]);
+    let place = |j: usize| (checkpoints[j].tokens_seen, j);
+    let earlier = |j: usize| {
+        checkpoints[j].is_valid && interval(&checkpoints[j]) == own && place(j) < place(i)
+    };
+    own > 0 && !(0..checkpoints.len()).any(earlier)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(tokens: u64, is_valid: bool, held_out_nats: Option<f64>) -> CheckpointFacts {
+        CheckpointFacts { tokens_seen: Tokens(tokens), is_valid, held_out_nats }
+    }
+
+    #[test]
+    fn each_rule_keeps_its_own() {
+        let checkpoints = [
+            facts(50, true, Some(2.0)),
+            facts(95, true, Some(1.5)),
+            facts(105, true, Some(1.8)),
+            facts(150, true, None),
+            facts(210, false, Some(0.1)),
+            facts(220, true, Some(f64::NAN)),
+            facts(240, true, Some(1.9)),
+        ];
+        let policy = RetentionPolicy {
+            keep_last: 1,
+            keep_every_tokens: Some(Tokens(100)),
+            keep_best: true,
+        };
+        use KeepReason::{Best, Damaged, Milestone, Recent};
+        let expected = [
+            Retention::Remove,
+            Retention::Keep(Best),
+            Retention::Keep(Milestone),
+            Retention::Remove,
+            Retention::Keep(Damaged),
+            Retention::Keep(Milestone),
+            Retention::Keep(Recent),
+        ];
+        assert_eq!(retain(&checkpoints, &policy), expected);
+    }
+
+    #[test]
+    fn zero_is_never_due() {
+        assert!(!Cadence { every: Tokens(0) }.due(Tokens(0), Tokens(1 << 40)));
+    }
+
+    fn many() -> impl Strategy<Value = Vec<CheckpointFacts>> {
+        let one = (0u64..1000, any::<bool>(), prop::option::of(0.0f64..3.0));
+        prop::collection::vec(one.prop_map(|(t, valid, nats)| facts(t, valid, nats)), 0..20)
+    }
+
+    fn policies() -> impl Strategy<Value = RetentionPolicy> {
+        (0usize..4, prop::option::of(0u64..300), any::<bool>()).prop_map(|(last, every, best)| {
+            RetentionPolicy {
+                keep_last: last,
+                keep_every_tokens: every.map(Tokens),
+                keep_best: best,
+            }
+        })
+    }
+
+    fn kept(checkpoints: &[CheckpointFacts], policy: &RetentionPolicy) -> Vec<CheckpointFacts> {
+        let answers = retain(checkpoints, policy);
+        let all = checkpoints.iter().zip(answers);
+        all.filter(|(_, answer)| *answer != Retention::Remove).map(|(facts, _)| *facts).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_valid_one_stays_and_nothing_more_goes(checkpoints in many(), policy in policies()) {
+            let kept_once = kept(&checkpoints, &policy);
+            let newest = |all: &[CheckpointFacts]| {
+                all.iter().filter(|c| c.is_valid).map(|c| c.tokens_seen).max()
+            };
+            prop_assert_eq!(newest(&kept_once), newest(&checkpoints));
+            prop_assert_eq!(kept(&kept_once, &policy), kept_once);
+            let least = |all: &[CheckpointFacts]| {
+                let losses = all.iter().filter(|c| c.is_valid).filter_map(|c| c.held_out_nats);
+                losses.min_by(f64::total_cmp)
+            };
+            prop_assert!(!policy.keep_best || least(&kept(&checkpoints, &policy)) == least(&checkpoints));
+        }
+
+        #[test]
+        fn every_multiple_is_met_once(every in 1u64..50, batches in prop::collection::vec(1u64..80, 1..60)) {
+            let cadence = Cadence { every: Tokens(every) };
+            let mut seen = 0;
+            for batch in batches {
+                let reached = (seen + 1..=seen + batch).any(|tokens| tokens % every == 0);
+                prop_assert_eq!(cadence.due(Tokens(seen), Tokens(seen + batch)), reached);
+                seen += batch;
+            }
+        }
+    }
+}
