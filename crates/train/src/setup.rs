@@ -181,6 +181,7 @@ fn assemble<'a>(
         stop,
         observer,
         timing: crate::trainer::Timing::default(),
+        measured: None,
         saved: None,
     })
 }

@@ -26,7 +26,7 @@ pub struct RunState {
     pub journal: Journal,
     /// What the batch controller remembers.
     pub controller: BatchControllerState,
-    /// The held-out losses so far, in order.
+    /// The held-out losses at the edges of the stages so far, in order.
     pub held_out: Vec<HeldOut>,
     /// The growths so far, in order.
     pub growths: Vec<BatchGrowth>,
@@ -59,7 +59,7 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOut {
     /// The stage that ended with this measurement, `"before"` for the first one, or none for one
-    /// within a stage.
+    /// within a stage, which is not kept in the state.
     pub after: Option<String>,
     /// Tokens seen.
     pub tokens_seen: Tokens,

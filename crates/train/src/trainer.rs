@@ -49,6 +49,7 @@ pub struct Trainer<'a> {
     pub(crate) stop: StopFlag,
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) timing: Timing,
+    pub(crate) measured: Option<HeldOut>,
     pub(crate) saved: Option<(RunState, Saved)>,
 }
 
@@ -302,7 +303,11 @@ impl Trainer<'_> {
         let bits = held_out.bits_per_byte();
         self.note("held_out", json!({"tokens_seen": tokens_seen, "bits_per_byte": bits}))?;
         self.observer.event(&Event::Validated(&held_out));
-        self.state.held_out.push(held_out);
+        // What is measured within a stage is for people; only the edges of stages are the run's.
+        if held_out.after.is_some() {
+            self.state.held_out.push(held_out.clone());
+        }
+        self.measured = Some(held_out);
         Ok(())
     }
 
@@ -322,7 +327,7 @@ impl Trainer<'_> {
         }
         let logs = self.logs.positions()?;
         let tokens_seen = self.state.progress.tokens_seen;
-        let measured = self.state.held_out.last().filter(|h| h.tokens_seen == tokens_seen);
+        let measured = self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
         let facts = Facts {
             tokens_seen,
             step: self.state.progress.steps,
