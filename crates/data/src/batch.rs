@@ -44,11 +44,7 @@ impl MicroBatch {
             ..Self::with_capacity(windows.len() * sequence_length)
         };
         for (source, window) in windows {
-            assert_eq!(
-                window.tokens.len(),
-                sequence_length + 1,
-                "tokens in a window"
-            );
+            assert_eq!(window.tokens.len(), sequence_length + 1, "tokens in a window");
             batch.push_row(window);
             batch.sources.push(*source);
             batch.target_tokens.push(window.target_tokens);
@@ -60,10 +56,7 @@ impl MicroBatch {
     /// Targets in all rows: what the summed loss is divided by, over a step.
     #[must_use]
     pub fn total_target_tokens(&self) -> u64 {
-        self.target_tokens
-            .iter()
-            .map(|&count| u64::from(count))
-            .sum()
+        self.target_tokens.iter().map(|&count| u64::from(count)).sum()
     }
 
     fn with_capacity(positions: usize) -> Self {
@@ -84,11 +77,7 @@ impl MicroBatch {
 
         let row = self.targets.len();
         let target = |offset: usize| {
-            if offset + 1 < length {
-                id(offset + 1)
-            } else {
-                NO_TARGET
-            }
+            if offset + 1 < length { id(offset + 1) } else { NO_TARGET }
         };
         self.targets.extend((0..t).map(target));
         for &start in window.document_starts.iter().filter(|&&start| start > 0) {
@@ -96,17 +85,12 @@ impl MicroBatch {
         }
 
         let padding = (length < t).then_some(length);
-        let starts = window
-            .document_starts
-            .iter()
-            .map(|&start| start as usize)
-            .filter(|&s| s < t);
+        let starts = window.document_starts.iter().map(|&start| start as usize).filter(|&s| s < t);
         let starts: Vec<usize> = starts.chain(padding).collect();
         let ends = starts.iter().skip(1).copied().chain([t]);
         for (segment, (&start, end)) in (0i32..).zip(starts.iter().zip(ends)) {
             self.positions.extend((0i32..).take(end - start));
-            self.segments
-                .extend(std::iter::repeat_n(segment, end - start));
+            self.segments.extend(std::iter::repeat_n(segment, end - start));
         }
     }
 }
@@ -142,13 +126,7 @@ mod tests {
     fn window<'a>(tokens: &'a [u16], document_starts: &'a [u32], length: u32) -> Window<'a> {
         let target_tokens = length - document_starts.len() as u32;
         let tokens = TokenSlice::U16(tokens);
-        Window {
-            tokens,
-            document_starts,
-            length,
-            target_tokens,
-            target_bytes: 0,
-        }
+        Window { tokens, document_starts, length, target_tokens, target_bytes: 0 }
     }
 
     #[test]
@@ -157,10 +135,7 @@ mod tests {
         let padded = window(&[20, 21, 22, 23, 0, 0, 0], &[0, 2], 4);
         let batch = MicroBatch::new(&[(0, full), (2, padded)], 6);
         assert_eq!(batch.tokens, [10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 0, 0]);
-        assert_eq!(
-            batch.targets,
-            [11, 12, -1, 14, 15, -1, 21, -1, 23, -1, -1, -1]
-        );
+        assert_eq!(batch.targets, [11, 12, -1, 14, 15, -1, 21, -1, 23, -1, -1, -1]);
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 0, 1]);
         assert_eq!(batch.segments, [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 2, 2]);
         assert_eq!((batch.sources.as_slice(), batch.rows), (&[0, 2][..], 2));
@@ -171,23 +146,13 @@ mod tests {
     #[test]
     fn the_digest_sees_order_and_targets_not_micro_batches() {
         let tokens: Vec<u16> = (0..10).collect();
-        let rows: Vec<_> = (0..4)
-            .map(|i| (0, window(&tokens[i..i + 5], &[0], 5)))
-            .collect();
+        let rows: Vec<_> = (0..4).map(|i| (0, window(&tokens[i..i + 5], &[0], 5))).collect();
         let whole = MicroBatch::new(&rows, 4);
-        let halves = [
-            MicroBatch::new(&rows[..1], 4),
-            MicroBatch::new(&rows[1..], 4),
-        ];
+        let halves = [MicroBatch::new(&rows[..1], 4), MicroBatch::new(&rows[1..], 4)];
         assert_eq!(step_digest([&whole]), step_digest(&halves));
         assert_ne!(step_digest([&whole]), step_digest(halves.iter().rev()));
-        let masked: Vec<_> = (0..4)
-            .map(|i| (0, window(&tokens[i..i + 5], &[0, 2], 5)))
-            .collect();
-        assert_ne!(
-            step_digest([&whole]),
-            step_digest([&MicroBatch::new(&masked, 4)])
-        );
+        let masked: Vec<_> = (0..4).map(|i| (0, window(&tokens[i..i + 5], &[0, 2], 5))).collect();
+        assert_ne!(step_digest([&whole]), step_digest([&MicroBatch::new(&masked, 4)]));
     }
 
     proptest! {

@@ -28,10 +28,7 @@ pub fn count_targets(
     let real = &tokens[..length as usize];
     let bytes_at = |offset: usize| byte_lengths[real[offset] as usize];
     let all: u32 = (0..real.len()).map(bytes_at).sum();
-    let begun: u32 = document_starts
-        .iter()
-        .map(|&start| bytes_at(start as usize))
-        .sum();
+    let begun: u32 = document_starts.iter().map(|&start| bytes_at(start as usize)).sum();
     TargetCounts {
         tokens: length - u32::try_from(document_starts.len()).expect("fewer than tokens"),
         bytes: all - begun,

@@ -41,12 +41,7 @@ impl Edition {
                 Some(first)
             })
             .collect();
-        Ok(Self {
-            directory: directory.to_owned(),
-            manifest,
-            shards,
-            first_windows,
-        })
+        Ok(Self { directory: directory.to_owned(), manifest, shards, first_windows })
     }
 
     /// Opens the held-out edition inside this one, if it has one.
@@ -88,11 +83,7 @@ impl Edition {
     /// The window at `index`, without copying; panics when there is none.
     #[must_use]
     pub fn window(&self, index: u64) -> Window<'_> {
-        assert!(
-            index < self.windows(),
-            "window {index} of {}",
-            self.windows()
-        );
+        assert!(index < self.windows(), "window {index} of {}", self.windows());
         // Shards without windows share their first index with the next: the last one has it.
         let shard = self.first_windows.partition_point(|&first| first <= index) - 1;
         let offset = index - self.first_windows[shard];
@@ -189,16 +180,9 @@ impl Sources {
 fn agree(first: &Edition, other: &Edition) -> Result<()> {
     let (a, b) = (first.manifest(), other.manifest());
     let difference = if a.sequence_length != b.sequence_length {
-        format!(
-            "its sequence_length is {}, expected {}",
-            b.sequence_length, a.sequence_length
-        )
+        format!("its sequence_length is {}, expected {}", b.sequence_length, a.sequence_length)
     } else if a.tokenizer != b.tokenizer {
-        format!(
-            "its tokenizer is {}, expected {}",
-            b.tokenizer.short(),
-            a.tokenizer.short()
-        )
+        format!("its tokenizer is {}, expected {}", b.tokenizer.short(), a.tokenizer.short())
     } else {
         return Ok(());
     };

@@ -14,6 +14,7 @@ mod manifest;
 pub mod pack;
 mod schema;
 mod shard;
+mod shard_writer;
 mod verify;
 mod window;
 mod writer;
@@ -27,8 +28,7 @@ pub use manifest::{
     ShardEntry, TokenType,
 };
 pub use schema::window_schema;
+pub use shard_writer::{FinishedShard, ShardWriter};
 pub use verify::verify;
 pub use window::{TokenSlice, Window};
-pub use writer::{
-    EditionHeader, EditionSummary, EditionWriter, FinishedShard, ShardWriter, write_documents,
-};
+pub use writer::{EditionHeader, EditionSummary, EditionWriter, write_documents};

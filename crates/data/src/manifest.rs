@@ -78,11 +78,7 @@ impl TokenType {
     /// The narrowest type that holds every id of a vocabulary.
     #[must_use]
     pub fn for_vocabulary(vocab_size: u64) -> Self {
-        if vocab_size <= 1 << 16 {
-            Self::U16
-        } else {
-            Self::U32
-        }
+        if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 }
 
@@ -207,20 +203,13 @@ impl Manifest {
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::NoEdition {
-                    directory: directory.to_owned(),
-                });
+                return Err(Error::NoEdition { directory: directory.to_owned() });
             }
             Err(source) => return Err(Error::Read { path, source }),
         };
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|source| Error::ManifestSyntax {
-                path: path.clone(),
-                source,
-            })?;
-        manifest
-            .check()
-            .map_err(|reason| Error::Manifest { path, reason })?;
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|source| Error::ManifestSyntax { path: path.clone(), source })?;
+        manifest.check().map_err(|reason| Error::Manifest { path, reason })?;
         Ok(manifest)
     }
 
@@ -239,24 +228,15 @@ impl Manifest {
 
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
-            return Err(format!(
-                "its format is `{}`, expected `{FORMAT}`",
-                self.format
-            ));
+            return Err(format!("its format is `{}`, expected `{FORMAT}`", self.format));
         }
         let windows: u64 = self.shards.iter().map(|shard| shard.windows).sum();
         if windows != self.windows {
-            return Err(format!(
-                "its shards hold {windows} windows, it says {}",
-                self.windows
-            ));
+            return Err(format!("its shards hold {windows} windows, it says {}", self.windows));
         }
         let found = self.content_fingerprint();
         if found != self.fingerprint {
-            return Err(format!(
-                "its fingerprint is {}, expected {found}",
-                self.fingerprint
-            ));
+            return Err(format!("its fingerprint is {}, expected {found}", self.fingerprint));
         }
         Ok(())
     }
@@ -265,9 +245,7 @@ impl Manifest {
     /// are: two preparations that give the same windows are the same edition.
     fn content_fingerprint(&self) -> Fingerprint {
         let mut hasher = FingerprintHasher::new();
-        hasher
-            .update(self.format.as_bytes())
-            .update(self.source.as_bytes());
+        hasher.update(self.format.as_bytes()).update(self.source.as_bytes());
         hasher.update(format!("{:?} {:?}", self.packing, self.token_type).as_bytes());
         hasher.update(&self.tokenizer.0);
         hasher.update(format!("{:?}", self.eos_token_id).as_bytes());
@@ -284,9 +262,7 @@ impl Manifest {
             hasher.update(&count.to_le_bytes());
         }
         for shard in &self.shards {
-            hasher
-                .update(&shard.windows.to_le_bytes())
-                .update(&shard.blake3.0);
+            hasher.update(&shard.windows.to_le_bytes()).update(&shard.blake3.0);
         }
         hasher.finish()
     }

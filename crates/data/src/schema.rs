@@ -8,7 +8,7 @@ use crate::TokenType;
 
 /// Tokens that one record batch of a shard holds at most, so that a writer's memory does not
 /// depend on the sequence length.
-const BATCH_TOKENS: usize = 1 << 22;
+const BATCH_TOKENS: usize = 1 << 20;
 
 /// Windows in every record batch of a shard but the last.
 pub(crate) fn batch_windows(sequence_length: usize) -> usize {
@@ -26,11 +26,7 @@ pub fn window_schema(token_type: TokenType, sequence_length: usize) -> SchemaRef
     let size = i32::try_from(sequence_length + 1).expect("a sequence is short");
     let scalar = |name: &str| Field::new(name, DataType::UInt32, false);
     Arc::new(Schema::new(vec![
-        Field::new(
-            "tokens",
-            DataType::FixedSizeList(token_item(token_type), size),
-            false,
-        ),
+        Field::new("tokens", DataType::FixedSizeList(token_item(token_type), size), false),
         Field::new("document_starts", DataType::List(start_item()), false),
         scalar("length"),
         scalar("target_tokens"),

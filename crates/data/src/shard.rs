@@ -11,7 +11,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer};
 
-use crate::schema::{batch_windows, window_schema};
+use crate::schema::window_schema;
 use crate::{Error, Result, ShardEntry, TokenSlice, TokenType, Window};
 
 /// The columns of one record batch, borrowed from the mapping.
@@ -51,33 +51,21 @@ impl Shard {
         // input, and says so like any other.
         let decoded = std::panic::catch_unwind(|| decode(&buffer, &schema))
             .unwrap_or_else(|_| Err("its metadata cannot be decoded".to_owned()));
-        let damaged = |reason| Error::Shard {
-            path: path.clone(),
-            reason,
-        };
+        let damaged = |reason| Error::Shard { path: path.clone(), reason };
         let batches = decoded.map_err(damaged)?;
-        let batch_windows = batch_windows(sequence_length);
         let counts: Vec<usize> = batches.iter().map(|batch| batch.lengths.len()).collect();
         let windows: usize = counts.iter().sum();
         if windows as u64 != entry.windows {
             let expected = entry.windows;
-            return Err(damaged(format!(
-                "it holds {windows} windows, expected {expected}"
-            )));
+            return Err(damaged(format!("it holds {windows} windows, expected {expected}")));
         }
         // Random access divides by the batch size.
-        if let Some((_, full)) = counts.split_last()
-            && full.iter().any(|&count| count != batch_windows)
-        {
-            return Err(damaged(format!(
-                "a record batch does not hold {batch_windows} windows"
-            )));
+        let batch_windows = counts.first().copied().unwrap_or(0);
+        let even = counts.iter().rev().skip(1).all(|&count| count == batch_windows);
+        if !even || counts.last().is_some_and(|&last| last > batch_windows) {
+            return Err(damaged("its record batches are not equally large".to_owned()));
         }
-        Ok(Self {
-            batches,
-            batch_windows,
-            row: sequence_length + 1,
-        })
+        Ok(Self { batches, batch_windows, row: sequence_length + 1 })
     }
 
     pub(crate) fn window(&self, index: usize) -> Window<'_> {
@@ -98,30 +86,18 @@ impl Shard {
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "a memory map is the zero-copy way to random windows"
-)]
+#[expect(unsafe_code, reason = "a memory map is the zero-copy way to random windows")]
 fn map(path: &Path, expected: u64) -> Result<Buffer> {
-    let read = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| Error::Read { path: path.to_owned(), source };
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::MissingShard {
-                path: path.to_owned(),
-            });
+            return Err(Error::MissingShard { path: path.to_owned() });
         }
         result => result.map_err(read)?,
     };
     let found = file.metadata().map_err(read)?.len();
     if found != expected {
-        return Err(Error::ShardSize {
-            path: path.to_owned(),
-            found,
-            expected,
-        });
+        return Err(Error::ShardSize { path: path.to_owned(), found, expected });
     }
     // SAFETY: the shards of an edition are never written again once its manifest exists, so the
     // bytes do not change while they are borrowed. Truncating a shard under a running process
@@ -132,15 +108,10 @@ fn map(path: &Path, expected: u64) -> Result<Buffer> {
 
 fn decode(buffer: &Buffer, schema: &Arc<Schema>) -> Result<Vec<Batch>, String> {
     let message = |error: &dyn std::fmt::Display| error.to_string();
-    let tail = buffer
-        .len()
-        .checked_sub(10)
-        .ok_or("it is too short for an Arrow file")?;
+    let tail = buffer.len().checked_sub(10).ok_or("it is too short for an Arrow file")?;
     let trailer: [u8; 10] = buffer[tail..].try_into().expect("ten bytes");
     let length = read_footer_length(trailer).map_err(|e| message(&e))?;
-    let begin = tail
-        .checked_sub(length)
-        .ok_or("its footer is longer than the file")?;
+    let begin = tail.checked_sub(length).ok_or("its footer is longer than the file")?;
     let footer = root_as_footer(&buffer[begin..tail]).map_err(|e| message(&e))?;
     let stored = fb_to_schema(footer.schema().ok_or("its footer has no schema")?);
     if stored.fields() != schema.fields() {
@@ -152,9 +123,7 @@ fn decode(buffer: &Buffer, schema: &Arc<Schema>) -> Result<Vec<Batch>, String> {
     }
     let decoder =
         FileDecoder::new(Arc::clone(schema), footer.version()).with_require_alignment(true);
-    let blocks = footer
-        .recordBatches()
-        .ok_or("its footer lists no record batches")?;
+    let blocks = footer.recordBatches().ok_or("its footer lists no record batches")?;
     blocks
         .iter()
         .map(|block| {

@@ -25,19 +25,12 @@ pub fn verify(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Manifes
         .iter()
         .filter_map(|entry| verify_shard(directory, entry, progress).err())
         .collect();
-    if errors.is_empty() {
-        Ok(manifest)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
 fn verify_shard(directory: &Path, entry: &ShardEntry, progress: &mut dyn FnMut(u64)) -> Result<()> {
     let path = directory.join(&entry.file);
-    let read = |source| Error::Read {
-        path: path.clone(),
-        source,
-    };
+    let read = |source| Error::Read { path: path.clone(), source };
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::MissingShard { path });
@@ -46,20 +39,13 @@ fn verify_shard(directory: &Path, entry: &ShardEntry, progress: &mut dyn FnMut(u
     };
     let found = file.metadata().map_err(read)?.len();
     if found != entry.bytes {
-        return Err(Error::ShardSize {
-            path,
-            found,
-            expected: entry.bytes,
-        });
+        return Err(Error::ShardSize { path, found, expected: entry.bytes });
     }
     let mut hasher = blake3::Hasher::new();
     let mut piece = Vec::with_capacity(PIECE);
     loop {
         piece.clear();
-        (&mut file)
-            .take(PIECE as u64)
-            .read_to_end(&mut piece)
-            .map_err(read)?;
+        (&mut file).take(PIECE as u64).read_to_end(&mut piece).map_err(read)?;
         if piece.is_empty() {
             break;
         }
@@ -70,9 +56,5 @@ fn verify_shard(directory: &Path, entry: &ShardEntry, progress: &mut dyn FnMut(u
     if found == entry.blake3 {
         return Ok(());
     }
-    Err(Error::ShardHash {
-        path,
-        found,
-        expected: entry.blake3,
-    })
+    Err(Error::ShardHash { path, found, expected: entry.blake3 })
 }

@@ -24,9 +24,7 @@ fn header(sequence_length: usize, vocab_size: usize) -> EditionHeader {
 
 /// 40 documents of 1 to 40 tokens: 820 tokens.
 fn documents() -> Vec<Vec<u32>> {
-    (1..=40u32)
-        .map(|n| (0..n).map(|i| (n * 31 + i * 7) % 1000).collect())
-        .collect()
+    (1..=40u32).map(|n| (0..n).map(|i| (n * 31 + i * 7) % 1000).collect()).collect()
 }
 
 fn edition_in(directory: &Path) -> Manifest {
@@ -53,24 +51,14 @@ fn what_is_written_comes_back() {
         let mut bytes = 0;
         for (index, expected) in stream.chunks(8).enumerate() {
             let window = edition.window(index as u64);
-            assert_eq!(
-                matches!(window.tokens, TokenSlice::U16(_)),
-                token_type == TokenType::U16
-            );
+            assert_eq!(matches!(window.tokens, TokenSlice::U16(_)), token_type == TokenType::U16);
             assert_eq!(&window.tokens.to_vec()[..expected.len()], expected);
             bytes += u64::from(window.target_bytes);
             let starts = window.document_starts;
             let byte_lengths = header(8, vocab_size).byte_lengths;
-            let counts = count_targets(
-                &window.tokens.to_vec(),
-                window.length,
-                starts,
-                &byte_lengths,
-            );
-            assert_eq!(
-                (window.target_tokens, window.target_bytes),
-                (counts.tokens, counts.bytes)
-            );
+            let counts =
+                count_targets(&window.tokens.to_vec(), window.length, starts, &byte_lengths);
+            assert_eq!((window.target_tokens, window.target_bytes), (counts.tokens, counts.bytes));
         }
         assert_eq!(manifest.target_bytes, bytes);
         let mut hashed = 0;
@@ -90,13 +78,7 @@ fn windows_are_found_across_shards_and_record_batches() {
         let mut shard = writer.shard(number).unwrap();
         for _ in 0..size {
             let tokens = vec![next % 1000, next / 1000];
-            shard
-                .push(&PackedWindow {
-                    tokens,
-                    document_starts: vec![0],
-                    length: 2,
-                })
-                .unwrap();
+            shard.push(&PackedWindow { tokens, document_starts: vec![0], length: 2 }).unwrap();
             next += 1;
         }
         shards.push(shard.finish().unwrap());
@@ -129,10 +111,7 @@ fn a_held_out_edition_lies_inside() {
     let edition = Edition::open(home.path()).unwrap();
     assert!(edition.open_held_out().unwrap().is_none());
     let held_out = edition_in(&held_out_directory(home.path()));
-    assert_eq!(
-        edition.open_held_out().unwrap().unwrap().manifest(),
-        &held_out
-    );
+    assert_eq!(edition.open_held_out().unwrap().unwrap().manifest(), &held_out);
 }
 
 #[test]
@@ -142,19 +121,13 @@ fn sources_must_agree() {
     edition_in(&a);
     write_documents(&b, header(9, 1000), &documents()).unwrap();
     let other = Fingerprint::of_bytes(b"another tokenizer");
-    let other = EditionHeader {
-        tokenizer: other,
-        ..header(8, 1000)
-    };
+    let other = EditionHeader { tokenizer: other, ..header(8, 1000) };
     write_documents(&c, other, &documents()).unwrap();
     assert_eq!(Sources::open(&[&a, &a]).unwrap().len(), 2);
     for (wrong, word) in [(&b, "sequence_length is 9, expected 8"), (&c, "tokenizer")] {
         let message = Sources::open(&[&a, wrong]).unwrap_err().to_string();
         assert!(message.contains(word), "{message}");
-        assert!(
-            message.contains(&wrong.join(MANIFEST_FILE).display().to_string()),
-            "{message}"
-        );
+        assert!(message.contains(&wrong.join(MANIFEST_FILE).display().to_string()), "{message}");
     }
 }
 
@@ -168,31 +141,16 @@ fn a_missing_or_cut_shard_is_named() {
     fs::write_atomic(&shard, &bytes[..bytes.len() - 1]).unwrap();
     let names = |error: &Error| error.to_string().contains("shard-00000.arrow");
     let error = Edition::open(home.path()).unwrap_err();
-    assert!(
-        matches!(error, Error::ShardSize { .. }) && names(&error),
-        "{error}"
-    );
-    assert!(matches!(
-        problems(home.path())[..],
-        [Error::ShardSize { .. }]
-    ));
+    assert!(matches!(error, Error::ShardSize { .. }) && names(&error), "{error}");
+    assert!(matches!(problems(home.path())[..], [Error::ShardSize { .. }]));
 
     std::fs::remove_file(&shard).unwrap();
     let error = Edition::open(home.path()).unwrap_err();
-    assert!(
-        matches!(error, Error::MissingShard { .. }) && names(&error),
-        "{error}"
-    );
-    assert!(matches!(
-        problems(home.path())[..],
-        [Error::MissingShard { .. }]
-    ));
+    assert!(matches!(error, Error::MissingShard { .. }) && names(&error), "{error}");
+    assert!(matches!(problems(home.path())[..], [Error::MissingShard { .. }]));
 
     std::fs::remove_file(home.path().join(MANIFEST_FILE)).unwrap();
-    assert!(matches!(
-        Edition::open(home.path()),
-        Err(Error::NoEdition { .. })
-    ));
+    assert!(matches!(Edition::open(home.path()), Err(Error::NoEdition { .. })));
 }
 
 #[test]
@@ -209,16 +167,10 @@ fn an_edited_manifest_is_noticed() {
         let edited = text.replace(from, to);
         assert_ne!(edited, text);
         fs::write_atomic(&path, edited.as_bytes()).unwrap();
-        assert!(
-            matches!(Edition::open(home.path()), Err(Error::Manifest { .. })),
-            "{to}"
-        );
+        assert!(matches!(Edition::open(home.path()), Err(Error::Manifest { .. })), "{to}");
     }
     fs::write_atomic(&path, b"{").unwrap();
-    assert!(matches!(
-        Edition::open(home.path()),
-        Err(Error::ManifestSyntax { .. })
-    ));
+    assert!(matches!(Edition::open(home.path()), Err(Error::ManifestSyntax { .. })));
 }
 
 struct Intact {
@@ -253,11 +205,8 @@ fn any_flipped_byte_is_noticed_and_never_a_panic() {
         runner.run(&strategy, |(place, flip, near_end)| {
             // Half of the flips hit the footer, which is where opening looks.
             let footer = bytes.len() - 1024;
-            let place = if near_end {
-                footer + place.index(1024)
-            } else {
-                place.index(bytes.len())
-            };
+            let place =
+                if near_end { footer + place.index(1024) } else { place.index(bytes.len()) };
             let mut damaged = bytes.clone();
             damaged[place] ^= flip;
             fs::write_atomic(&shard, &damaged).unwrap();
@@ -283,9 +232,7 @@ fn editions_are_shared_between_threads() {
         .map(|_| {
             let edition = Arc::clone(&edition);
             std::thread::spawn(move || {
-                (0..edition.windows())
-                    .map(|i| u64::from(edition.window(i).target_tokens))
-                    .sum()
+                (0..edition.windows()).map(|i| u64::from(edition.window(i).target_tokens)).sum()
             })
         })
         .collect::<Vec<_>>()

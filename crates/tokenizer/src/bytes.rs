@@ -16,11 +16,8 @@ impl Vocabulary {
     pub(crate) fn read(canonical: &Value) -> Result<Self, String> {
         let model = &canonical["model"];
         let spelling = Spelling::of(canonical);
-        let mut vocabulary = Self {
-            ids: HashMap::new(),
-            byte_lengths: Vec::new(),
-            special: Vec::new(),
-        };
+        let mut vocabulary =
+            Self { ids: HashMap::new(), byte_lengths: Vec::new(), special: Vec::new() };
         match &model["vocab"] {
             Value::Object(entries) => {
                 for (token, id) in entries {
@@ -37,13 +34,8 @@ impl Vocabulary {
             _ => return Err("its model has no `vocab`".to_owned()),
         }
         // Added tokens override the model's entries: their text is taken literally.
-        for added in canonical["added_tokens"]
-            .as_array()
-            .map_or(&[][..], Vec::as_slice)
-        {
-            let token = added["content"]
-                .as_str()
-                .ok_or("an added token has no `content`")?;
+        for added in canonical["added_tokens"].as_array().map_or(&[][..], Vec::as_slice) {
+            let token = added["content"].as_str().ok_or("an added token has no `content`")?;
             let special = added["special"].as_bool().unwrap_or(false);
             let length = if special { 0 } else { length(token) };
             vocabulary.insert(token, id_of(&added["id"])?, length, special);

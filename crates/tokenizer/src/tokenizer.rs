@@ -27,18 +27,12 @@ impl Tokenizer {
     /// The file cannot be read, is no JSON, or holds a component that is not supported (a model
     /// other than BPE and Unigram, `ByteLevel` with a prefix space).
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let original: Value = serde_json::from_slice(&text).map_err(|source| Error::Json {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_value(original).map_err(|reason| Error::Unsupported {
-            path: path.to_owned(),
-            reason,
-        })
+        let text =
+            std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let original: Value = serde_json::from_slice(&text)
+            .map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        Self::from_value(original)
+            .map_err(|reason| Error::Unsupported { path: path.to_owned(), reason })
     }
 
     fn from_value(mut original: Value) -> Result<Self, String> {
@@ -76,10 +70,7 @@ impl Tokenizer {
         let mut tokens = Vec::with_capacity(text.len() / 3);
         self.pipeline
             .encode_into(text, &options, &mut tokens)
-            .map_err(|error| Error::Encode {
-                bytes: text.len(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| Error::Encode { bytes: text.len(), reason: error.to_string() })?;
         Ok(PipelineToken::cast_slice(&tokens).to_vec())
     }
 
@@ -91,17 +82,11 @@ impl Tokenizer {
     /// An id is outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(&id) = ids.iter().find(|id| **id as usize >= self.vocab_size()) {
-            return Err(Error::UnknownId {
-                id,
-                vocab_size: self.vocab_size(),
-            });
+            return Err(Error::UnknownId { id, vocab_size: self.vocab_size() });
         }
         self.pipeline
             .decode(ids, false)
-            .map_err(|error| Error::Decode {
-                tokens: ids.len(),
-                reason: error.to_string(),
-            })
+            .map_err(|error| Error::Decode { tokens: ids.len(), reason: error.to_string() })
     }
 
     /// How many bytes of text each id stands for, indexed by id; special tokens and unused ids

@@ -7,18 +7,11 @@ use terrace_tokenizer::{Error, Tokenizer};
 use tokenizers_oracle::Tokenizer as Oracle;
 
 const NAMES: [&str; 3] = ["byte_level.json", "llama3_split.json", "byte_fallback.json"];
-const SAMPLES: [&str; 5] = [
-    "sample.rs.txt",
-    "sample.py.txt",
-    "sample.math.txt",
-    "sample.zh.txt",
-    "sample.en.txt",
-];
+const SAMPLES: [&str; 5] =
+    ["sample.rs.txt", "sample.py.txt", "sample.math.txt", "sample.zh.txt", "sample.en.txt"];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 fn sample(name: &str) -> String {
@@ -47,11 +40,7 @@ fn ids_equal_the_oracle_on_every_sample() {
         for text in SAMPLES.map(sample) {
             let ids = ours.encode(&text).unwrap();
             assert_eq!(ids, oracle_ids(&theirs, &text), "{name}");
-            assert_eq!(
-                ours.decode(&ids).unwrap(),
-                theirs.decode(&ids, false).unwrap(),
-                "{name}"
-            );
+            assert_eq!(ours.decode(&ids).unwrap(), theirs.decode(&ids, false).unwrap(), "{name}");
         }
     }
 }
@@ -74,10 +63,7 @@ fn byte_lengths_add_up_to_the_text() {
         let tokenizer = load(name);
         for text in SAMPLES.map(sample) {
             let ids = tokenizer.encode(&text).unwrap();
-            let bytes: u32 = ids
-                .iter()
-                .map(|&id| tokenizer.byte_lengths()[id as usize])
-                .sum();
+            let bytes: u32 = ids.iter().map(|&id| tokenizer.byte_lengths()[id as usize]).sum();
             assert_eq!(bytes as usize, text.len() + extra, "{name}");
         }
     }
@@ -85,21 +71,13 @@ fn byte_lengths_add_up_to_the_text() {
 
 #[test]
 fn special_tokens_in_a_text_are_text() {
-    for (name, special) in NAMES
-        .into_iter()
-        .zip(["<|endoftext|>", "<|end_of_text|>", "</s>"])
-    {
+    for (name, special) in NAMES.into_iter().zip(["<|endoftext|>", "<|end_of_text|>", "</s>"]) {
         let tokenizer = load(name);
         let id = tokenizer.token_id(special).unwrap();
         assert!(tokenizer.is_special(id));
         assert_eq!(tokenizer.byte_lengths()[id as usize], 0);
-        let ids = tokenizer
-            .encode(&format!("before{special}after {special}"))
-            .unwrap();
-        assert!(
-            !ids.iter().any(|&id| tokenizer.is_special(id)),
-            "{name}: {ids:?}"
-        );
+        let ids = tokenizer.encode(&format!("before{special}after {special}")).unwrap();
+        assert!(!ids.iter().any(|&id| tokenizer.is_special(id)), "{name}: {ids:?}");
         assert!(tokenizer.decode(&[id]).unwrap().contains(special), "{name}");
     }
 }
@@ -131,10 +109,7 @@ fn the_fingerprint_ignores_layout_and_sees_content() {
         Tokenizer::load(&path).unwrap().fingerprint()
     };
     let fingerprint = load("byte_level.json").fingerprint();
-    assert_eq!(
-        with(serde_json::to_string_pretty(&value).unwrap()),
-        fingerprint
-    );
+    assert_eq!(with(serde_json::to_string_pretty(&value).unwrap()), fingerprint);
     assert_ne!(with(original.replace("<|pad|>", "<|pae|>")), fingerprint);
 }
 
@@ -149,10 +124,7 @@ fn bad_files_are_named() {
         assert_eq!(matches!(error, Error::Json { .. }), json, "{text}");
         assert!(error.to_string().contains("tokenizer.json"), "{error}");
     }
-    assert!(matches!(
-        load(NAMES[0]).decode(&[1 << 30]),
-        Err(Error::UnknownId { .. })
-    ));
+    assert!(matches!(load(NAMES[0]).decode(&[1 << 30]), Err(Error::UnknownId { .. })));
 }
 
 proptest! {

@@ -56,11 +56,7 @@ impl BestFit {
             self.tokens.extend_from_slice(piece);
             self.pieces.push(begin..self.tokens.len());
             // A remainder of one token would be the shared token alone.
-            rest = if rest.len() > self.capacity {
-                &rest[self.capacity - 1..]
-            } else {
-                &[]
-            };
+            rest = if rest.len() > self.capacity { &rest[self.capacity - 1..] } else { &[] };
             if self.tokens.len() >= self.block_tokens {
                 self.pack_block(emit)?;
             }
@@ -108,10 +104,8 @@ fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<usize>> {
     let mut bins_by_room: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for piece in order {
         let length = lengths[piece];
-        let fitting = bins_by_room
-            .range_mut(length..)
-            .next()
-            .map(|(&room, bins)| (room, bins.pop()));
+        let fitting =
+            bins_by_room.range_mut(length..).next().map(|(&room, bins)| (room, bins.pop()));
         let (room, bin) = match fitting {
             Some((room, Some(bin))) => {
                 if bins_by_room[&room].is_empty() {

@@ -60,10 +60,7 @@ impl ConcatAndChunk {
     }
 
     fn cut<E>(&mut self, emit: &mut impl FnMut(PackedWindow) -> Result<(), E>) -> Result<(), E> {
-        let last = *self
-            .tokens
-            .last()
-            .expect("a window is cut when it holds something");
+        let last = *self.tokens.last().expect("a window is cut when it holds something");
         let mut next = Vec::with_capacity(self.capacity);
         next.push(last);
         let tokens = std::mem::replace(&mut self.tokens, next);

@@ -32,11 +32,7 @@ impl PackedWindow {
         }
         let length = offset(tokens.len());
         tokens.resize(capacity, 0);
-        Some(Self {
-            tokens,
-            document_starts,
-            length,
-        })
+        Some(Self { tokens, document_starts, length })
     }
 }
 

@@ -43,12 +43,7 @@ fn pack(mut packer: Packer, documents: &[Vec<u32>]) -> (Vec<PackedWindow>, u64) 
 fn targets(window: &PackedWindow) -> Vec<(u32, u32)> {
     (1..window.length)
         .filter(|next| !window.document_starts.contains(next))
-        .map(|next| {
-            (
-                window.tokens[next as usize - 1],
-                window.tokens[next as usize],
-            )
-        })
+        .map(|next| (window.tokens[next as usize - 1], window.tokens[next as usize]))
         .collect()
 }
 
@@ -57,11 +52,7 @@ fn targets(window: &PackedWindow) -> Vec<(u32, u32)> {
 fn unpack(windows: &[PackedWindow]) -> Vec<Vec<u32>> {
     let mut pieces: Vec<Vec<u32>> = Vec::new();
     for window in windows {
-        let ends = window
-            .document_starts
-            .iter()
-            .skip(1)
-            .chain([&window.length]);
+        let ends = window.document_starts.iter().skip(1).chain([&window.length]);
         for (&start, &end) in window.document_starts.iter().zip(ends) {
             pieces.push(window.tokens[start as usize..end as usize].to_vec());
         }
@@ -149,10 +140,8 @@ fn best_fit_keeps_what_fits_in_one_piece() {
     let documents = [vec![1; 5], vec![2; 4], vec![3; 3], vec![4; 2], vec![5; 9]];
     let (windows, skipped) = pack(Packer::new(Packing::BestFit, 6), &documents);
     assert_eq!(skipped, 0);
-    let rows: Vec<(Vec<u32>, Vec<u32>, u32)> = windows
-        .into_iter()
-        .map(|w| (w.tokens, w.document_starts, w.length))
-        .collect();
+    let rows: Vec<(Vec<u32>, Vec<u32>, u32)> =
+        windows.into_iter().map(|w| (w.tokens, w.document_starts, w.length)).collect();
     assert_eq!(
         rows,
         [
@@ -169,9 +158,6 @@ fn a_lone_token_is_counted_not_written() {
     for packer in packers(4) {
         assert_eq!(pack(packer, &[vec![7]]), (vec![], 1));
     }
-    let (windows, skipped) = pack(
-        Packer::new(Packing::ConcatAndChunk, 4),
-        &[vec![7], vec![8, 9]],
-    );
+    let (windows, skipped) = pack(Packer::new(Packing::ConcatAndChunk, 4), &[vec![7], vec![8, 9]]);
     assert_eq!((windows.len(), skipped), (1, 0));
 }
