@@ -44,14 +44,7 @@ pub fn adamw_step(
     moments: Moments,
     constants: AdamW,
 ) -> (Tensor<2>, Moments) {
-    let AdamW {
-        learning_rate,
-        beta1,
-        beta2,
-        epsilon,
-        weight_decay,
-        step,
-    } = constants;
+    let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step } = constants;
     let gradient = gradient * gradient_scale;
     let first = moments.first * beta1 + gradient.clone() * (1.0 - beta1);
     let second = moments.second * beta2 + gradient.square() * (1.0 - beta2);

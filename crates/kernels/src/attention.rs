@@ -24,11 +24,7 @@ impl AttentionMask {
         group: usize,
         device: &Device,
     ) -> Self {
-        assert_eq!(
-            segments.len(),
-            b * t,
-            "one document number for each position"
-        );
+        assert_eq!(segments.len(), b * t, "one document number for each position");
         let ids: Tensor<2, Int> =
             Tensor::from_data(TensorData::new(segments.to_vec(), [b, t]), device);
         let queries = ids.clone().reshape([b, 1, t, 1]).expand([b, 1, t, t]);
@@ -37,9 +33,7 @@ impl AttentionMask {
             .reshape([1, 1, t, t])
             .expand([b, 1, t, t]);
         let hidden = queries.not_equal(keys).bool_or(future);
-        Self {
-            hidden: hidden.repeat_dim(2, group),
-        }
+        Self { hidden: hidden.repeat_dim(2, group) }
     }
 }
 
@@ -60,18 +54,13 @@ pub fn causal_attention(
     let kv_heads = k.dims()[2];
     let group = heads / kv_heads;
     // The queries of a group are stacked along the position axis: one product serves them all.
-    let q = (q * (h as f64).powf(-0.5))
-        .swap_dims(1, 2)
-        .reshape([b, kv_heads, group * t, h]);
+    let q = (q * (h as f64).powf(-0.5)).swap_dims(1, 2).reshape([b, kv_heads, group * t, h]);
     let scores = q.matmul(k.permute([0, 2, 3, 1]));
     let hidden = mask.hidden.clone().expand([b, kv_heads, group * t, t]);
     // NUMERICS: a large negative number, not -inf: its gradient is 0 and never NaN.
     let weights = softmax(scores.mask_fill(hidden, -1e30), 3);
     let mixed = weights.matmul(v.swap_dims(1, 2));
-    mixed
-        .reshape([b, heads, t, h])
-        .swap_dims(1, 2)
-        .reshape([b * t, heads * h])
+    mixed.reshape([b, heads, t, h]).swap_dims(1, 2).reshape([b * t, heads * h])
 }
 
 #[cfg(test)]
@@ -125,15 +114,12 @@ mod tests {
                 AttentionMask::within_documents(&segments, [1, t], heads / kv_heads, &device);
             let found: Vec<f32> = causal_attention(q.clone(), k.clone(), v.clone(), &mask)
                 .into_data()
-                .to_vec()
+                .try_to_vec()
                 .unwrap();
-            let host = |x: Tensor<4>| x.into_data().to_vec::<f32>().unwrap();
+            let host = |x: Tensor<4>| x.into_data().try_to_vec::<f32>().unwrap();
             let expected = naive(&host(q), &host(k), &host(v), &segments, dims);
             for (found, expected) in found.iter().zip(&expected) {
-                assert!(
-                    (f64::from(*found) - expected).abs() < 1e-5,
-                    "{found} {expected}"
-                );
+                assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
             }
         }
     }

@@ -3,6 +3,8 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use crate::host::{cross_entropy_rows, is_host, rows_like};
+
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug)]
 pub struct LinearCrossEntropy {
@@ -51,17 +53,17 @@ pub fn linear_cross_entropy(
     for start in (0..rows).step_by(chunk_rows.max(1)) {
         let count = chunk_rows.min(rows - start);
         let x = hidden.clone().narrow(0, start, count);
-        let y = targets.clone().narrow(0, start, count).reshape([count, 1]);
-        let keep = mask.clone().narrow(0, start, count).reshape([count, 1]);
+        let y = targets.clone().narrow(0, start, count);
+        let keep = mask.clone().narrow(0, start, count);
 
-        let log_p = log_softmax(x.clone().matmul(weight.clone().transpose()), 1);
-        let picked = log_p.clone().gather(1, y.clone());
-        nats.push((picked * keep.clone()).neg().reshape([count]));
+        let logits = x.clone().matmul(weight.clone().transpose());
+        let (loss, slope) = if is_host(&hidden.device()) {
+            fused(logits, y, keep)
+        } else {
+            composed(logits, y, keep, with_gradients)
+        };
+        nats.push(loss);
         if with_gradients {
-            let slope = log_p
-                .exp()
-                .scatter(1, y, keep.ones_like().neg(), IndexingUpdateOp::Add)
-                .mul(keep);
             hidden_gradients.push(slope.clone().matmul(weight.clone()));
             let part = slope.transpose().matmul(x);
             weight_gradient = Some(match weight_gradient {
@@ -79,6 +81,32 @@ pub fn linear_cross_entropy(
     }
 }
 
+/// The nats of a chunk and the gradient of their sum with respect to the logits.
+fn composed(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    mask: Tensor<1>,
+    with_gradients: bool,
+) -> (Tensor<1>, Tensor<2>) {
+    let [count, _] = logits.dims();
+    let (y, keep) = (targets.reshape([count, 1]), mask.reshape([count, 1]));
+    let log_p = log_softmax(logits, 1);
+    let nats = (log_p.clone().gather(1, y.clone()) * keep.clone()).neg().reshape([count]);
+    if !with_gradients {
+        return (nats, log_p);
+    }
+    let minus_one = keep.ones_like().neg();
+    (nats, log_p.exp().scatter(1, y, minus_one, IndexingUpdateOp::Add).mul(keep))
+}
+
+/// The same in one pass over each row, where the logits lie in the host's memory.
+fn fused(logits: Tensor<2>, targets: Tensor<1, Int>, mask: Tensor<1>) -> (Tensor<1>, Tensor<2>) {
+    let targets: Vec<i64> = targets.into_data().iter().collect();
+    let mask: Vec<f32> = mask.into_data().try_to_vec().expect("a mask is f32");
+    let (nats, slope) = cross_entropy_rows(logits, &targets, &mask);
+    (rows_like(nats, &slope), slope)
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Distribution};
@@ -86,7 +114,7 @@ mod tests {
     use super::*;
 
     fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().to_vec().unwrap()
+        tensor.into_data().try_to_vec().unwrap()
     }
 
     fn close(found: &[f32], expected: &[f32]) {
@@ -114,16 +142,16 @@ mod tests {
         let x_leaf = Tensor::<2>::from_inner(x.clone()).require_grad();
         let w_leaf = Tensor::<2>::from_inner(w.clone()).require_grad();
         let log_p = log_softmax(x_leaf.clone().matmul(w_leaf.clone().transpose()), 1);
-        let nats = log_p
-            .gather(1, y_ad.reshape([rows, 1]))
-            .neg()
-            .reshape([rows])
+        let nats = log_p.gather(1, y_ad.reshape([rows, 1])).neg().reshape([rows])
             * Tensor::from_inner(m.clone());
         let gradients = nats.clone().sum().backward();
-        let (dx, dw) = (
-            x_leaf.grad(&gradients).unwrap(),
-            w_leaf.grad(&gradients).unwrap(),
-        );
+        let (dx, dw) = (x_leaf.grad(&gradients).unwrap(), w_leaf.grad(&gradients).unwrap());
+
+        let logits = || x.clone().matmul(w.clone().transpose());
+        let (nats_fused, slope_fused) = fused(logits(), y.clone(), m.clone());
+        let (nats_composed, slope_composed) = composed(logits(), y.clone(), m.clone(), true);
+        close(&host(nats_fused), &host(nats_composed));
+        close(&host(slope_fused), &host(slope_composed));
 
         for chunk in [1, 3, 7, 100] {
             let found =

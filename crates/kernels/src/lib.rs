@@ -8,6 +8,7 @@
 mod adamw;
 mod attention;
 mod cross_entropy;
+mod host;
 mod norm;
 mod rope;
 

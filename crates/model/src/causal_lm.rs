@@ -70,10 +70,9 @@ impl CausalLm {
         match segment {
             Segment::Embedding => vec![self.embed_tokens.clone()],
             Segment::Layer(index) => self.layers[index].parameters(),
-            Segment::Head => std::iter::once(&self.norm)
-                .chain(&self.lm_head)
-                .map(Tensor::clone)
-                .collect(),
+            Segment::Head => {
+                std::iter::once(&self.norm).chain(&self.lm_head).map(Tensor::clone).collect()
+            }
         }
     }
 
@@ -99,11 +98,7 @@ impl CausalLm {
                 }
             }
         }
-        let used = if matches!(segment, Segment::Head) && self.lm_head.is_some() {
-            2
-        } else {
-            1
-        };
+        let used = if matches!(segment, Segment::Head) && self.lm_head.is_some() { 2 } else { 1 };
         assert_eq!(count, used, "{segment:?} has {used} parameters");
     }
 
@@ -143,9 +138,6 @@ impl CausalLm {
     /// `tokens` `[b·t]`; gives `[b·t, v]`.
     #[must_use]
     pub fn logits(&self, tokens: Tensor<1, Int>, context: &SequenceContext) -> Tensor<2> {
-        linear(
-            self.hidden_states(tokens, context),
-            self.output_projection(),
-        )
+        linear(self.hidden_states(tokens, context), self.output_projection())
     }
 }

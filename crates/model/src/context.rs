@@ -44,18 +44,9 @@ impl SequenceContext {
         let group = architecture.num_attention_heads / architecture.num_key_value_heads;
         let mask = AttentionMask::within_documents(segments, shape, group as usize, device);
         let place = |x: Tensor<4>| {
-            if device.is_autodiff() {
-                Tensor::from_inner(x)
-            } else {
-                x
-            }
+            if device.is_autodiff() { Tensor::from_inner(x) } else { x }
         };
-        Self {
-            shape,
-            cos: place(cos),
-            sin: place(sin),
-            mask,
-        }
+        Self { shape, cos: place(cos), sin: place(sin), mask }
     }
 
     /// The extents `[b, t]`.

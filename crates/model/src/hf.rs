@@ -2,9 +2,11 @@
 //!
 //! The only place that knows these files' names.
 
+mod describe;
 mod load;
 mod save;
 
+pub use describe::{Summary, WeightFile, describe};
 pub use load::load;
 pub use save::{SaveOptions, save};
 

@@ -26,10 +26,7 @@ pub(crate) fn assemble(
     mut parameter: impl FnMut(&ParameterSpec) -> Tensor<2>,
 ) -> CausalLm {
     let mut segment = |segment| -> Vec<Tensor<2>> {
-        segment_specs(architecture, segment)
-            .iter()
-            .map(&mut parameter)
-            .collect()
+        segment_specs(architecture, segment).iter().map(&mut parameter).collect()
     };
     let embed_tokens = segment(Segment::Embedding).remove(0);
     let layers = (0..architecture.num_hidden_layers as usize)

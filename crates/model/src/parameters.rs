@@ -122,10 +122,8 @@ mod tests {
     fn the_specs_count_what_the_plan_counts() {
         for tied in [false, true] {
             let architecture = architecture(tied);
-            let total: usize = parameter_specs(&architecture)
-                .iter()
-                .map(ParameterSpec::elements)
-                .sum();
+            let total: usize =
+                parameter_specs(&architecture).iter().map(ParameterSpec::elements).sum();
             assert_eq!(total as u64, architecture.parameter_count());
         }
     }
@@ -140,9 +138,7 @@ mod tests {
         let mut expected = vec!["model.embed_tokens.weight".to_owned()];
         for layer in 0..3 {
             expected.push(format!("model.layers.{layer}.input_layernorm.weight"));
-            expected.push(format!(
-                "model.layers.{layer}.post_attention_layernorm.weight"
-            ));
+            expected.push(format!("model.layers.{layer}.post_attention_layernorm.weight"));
         }
         expected.push("model.norm.weight".to_owned());
         assert_eq!(kept, expected);

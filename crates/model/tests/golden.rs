@@ -25,11 +25,10 @@ fn logits(
     let architecture = &model.architecture;
     let table =
         RopeTable::new(8192, architecture.head_dim as usize, architecture.rope_theta, &device);
-    let context =
-        SequenceContext::new(architecture, &table, positions, segments, shape, &device);
+    let context = SequenceContext::new(architecture, &table, positions, segments, shape, &device);
     let ids: Tensor<1, Int> =
         Tensor::from_data(TensorData::new(tokens.to_vec(), [tokens.len()]), &device);
-    model.logits(ids, &context).into_data().to_vec().unwrap()
+    model.logits(ids, &context).into_data().try_to_vec().unwrap()
 }
 
 fn plain_logits(golden: &Golden, model: &CausalLm, t: usize) -> Vec<f32> {
@@ -132,9 +131,15 @@ fn a_folder_that_contradicts_itself_is_refused_by_name() {
         hf::load(with_config(change).path(), &Device::flex()).unwrap_err()
     };
     let error = refuse(&|config| config["num_hidden_layers"] = 4.into());
-    assert!(matches!(&error, Error::MissingTensor { name, .. } if name.contains("layers.3")), "{error}");
+    assert!(
+        matches!(&error, Error::MissingTensor { name, .. } if name.contains("layers.3")),
+        "{error}"
+    );
     let error = refuse(&|config| config["num_hidden_layers"] = 2.into());
-    assert!(matches!(&error, Error::UnexpectedTensor { name, .. } if name.contains("layers.2")), "{error}");
+    assert!(
+        matches!(&error, Error::UnexpectedTensor { name, .. } if name.contains("layers.2")),
+        "{error}"
+    );
     let error = refuse(&|config| config["intermediate_size"] = 81.into());
     assert!(matches!(&error, Error::Shape { name, .. } if name.contains("mlp")), "{error}");
     let error = refuse(&|config| config["architectures"] = serde_json::json!(["GPT2LMHeadModel"]));

@@ -14,6 +14,7 @@
 mod block;
 mod controller;
 mod decision;
+mod guard;
 mod plateau;
 mod response;
 mod settings;

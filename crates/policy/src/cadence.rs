@@ -142,11 +142,8 @@ mod tests {
             facts(220, true, Some(f64::NAN)),
             facts(240, true, Some(1.9)),
         ];
-        let policy = RetentionPolicy {
-            keep_last: 1,
-            keep_every_tokens: Some(Tokens(100)),
-            keep_best: true,
-        };
+        let policy =
+            RetentionPolicy { keep_last: 1, keep_every_tokens: Some(Tokens(100)), keep_best: true };
         use KeepReason::{Best, Damaged, Milestone, Recent};
         let expected = [
             Retention::Remove,

@@ -15,12 +15,14 @@
 //! the promise of less than one sequence holds within each.
 
 mod anchors;
+mod caps;
 mod cursor;
 mod error;
 mod feistel;
 mod journal;
 mod quota;
 mod report;
+mod resume;
 mod schedule;
 mod segment;
 mod tijdeman;

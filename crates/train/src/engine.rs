@@ -45,7 +45,12 @@ impl Engine {
     pub fn new(architecture: &Architecture, device: &Device, settings: EngineSettings) -> Self {
         let head_dim = architecture.head_dim as usize;
         Self {
-            rope: RopeTable::new(settings.sequence_length, head_dim, architecture.rope_theta, device),
+            rope: RopeTable::new(
+                settings.sequence_length,
+                head_dim,
+                architecture.rope_theta,
+                device,
+            ),
             architecture: architecture.clone(),
             device: device.clone(),
             tracked: device.clone().autodiff(),

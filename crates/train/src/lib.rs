@@ -28,7 +28,7 @@ pub use observe::{Event, Observer, StopFlag};
 pub use optimizer::{Optimizer, OptimizerSettings, Update};
 pub use record::{BadStep, StepRecord, WindowName};
 pub use report::{BatchGrowth, StageReport, TrainReport};
-pub use setup::{Job, Resumed, mixture_schedule, resume, start};
+pub use setup::{Job, Resumed, load_weights, mixture_schedule, resume, start};
 pub use state::{HeldOut, Progress, RunState};
 pub use step::{Applied, StepOutcome, train_step};
 pub use trainer::Trainer;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use terrace_data::{MicroBatch, Sources, step_digest};
 use terrace_base::Fingerprint;
+use terrace_data::{MicroBatch, Sources, step_digest};
 use terrace_policy::mixture::{Draw, Journal, MixtureCursor, MixtureSchedule};
 
 use crate::{Error, WindowName};
@@ -81,15 +81,9 @@ impl Loader {
 
     /// Takes the next `sequences` sequences; fewer at the end of the run.
     #[must_use]
-    pub fn take(
-        &self,
-        cursor: &mut MixtureCursor,
-        journal: &Journal,
-        sequences: u64,
-    ) -> StepBatch {
-        let draws: Vec<Draw> = (0..sequences)
-            .map_while(|_| self.schedule.next_trained(cursor, journal))
-            .collect();
+    pub fn take(&self, cursor: &mut MixtureCursor, journal: &Journal, sequences: u64) -> StepBatch {
+        let draws: Vec<Draw> =
+            (0..sequences).map_while(|_| self.schedule.next_trained(cursor, journal)).collect();
         let micro_batches = draws
             .chunks(self.micro_batch_sequences)
             .map(|chunk| {

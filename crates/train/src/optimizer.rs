@@ -78,7 +78,12 @@ impl Optimizer {
     }
 
     /// Applies the gradients of a whole step, and frees each segment's as it is used.
-    pub fn step(&mut self, model: &mut CausalLm, gradients: &mut GradientAccumulator, update: Update) {
+    pub fn step(
+        &mut self,
+        model: &mut CausalLm,
+        gradients: &mut GradientAccumulator,
+        update: Update,
+    ) {
         self.updates += 1;
         for (position, segment) in model.segments().enumerate() {
             let gradients = gradients.take(segment);
@@ -97,12 +102,8 @@ impl Optimizer {
         let OptimizerSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         let moments = std::mem::take(&mut self.moments[position]);
         let parameters = model.segment_parameters(segment);
-        let updated = self.specs[position]
-            .iter()
-            .zip(parameters)
-            .zip(gradients)
-            .zip(moments)
-            .map(|(((spec, parameter), gradient), moments)| {
+        let updated = self.specs[position].iter().zip(parameters).zip(gradients).zip(moments).map(
+            |(((spec, parameter), gradient), moments)| {
                 let constants = AdamW {
                     learning_rate: update.learning_rate,
                     beta1,
@@ -112,7 +113,8 @@ impl Optimizer {
                     step: self.updates,
                 };
                 adamw_step(parameter, gradient, update.gradient_scale, moments, constants)
-            });
+            },
+        );
         let (parameters, moments) = updated.unzip();
         model.set_segment_parameters(segment, parameters);
         self.moments[position] = moments;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
-use terrace_checkpoint::{Corruption, LogPositions, RunLayout, RunLock, Store};
+use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
 use terrace_config::{
     BatchMode, Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
 };
@@ -89,8 +89,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     if listing.checkpoints.is_empty() && listing.damaged.is_empty() {
         let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
         trainer.note("restart", serde_json::json!({"reason": "no checkpoint was saved"}))?;
-        let resumed =
-            Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
+        let resumed = Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
         return Ok((trainer, resumed));
     }
     let newest = store.newest_valid()?;
@@ -184,6 +183,21 @@ fn assemble<'a>(
         measured: None,
         saved: None,
     })
+}
+
+/// Loads the weights of a run's checkpoint.
+///
+/// # Errors
+///
+/// The base model cannot be loaded, or the checkpoint is of a model of another shape.
+pub fn load_weights(
+    config: &RunConfig,
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> Result<CausalLm, Error> {
+    let mut model = load_model(config, device)?;
+    let _moments = read_segments(checkpoint, &mut model, device)?;
+    Ok(model)
 }
 
 fn load_model(config: &RunConfig, device: &Device) -> Result<CausalLm, Error> {

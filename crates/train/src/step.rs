@@ -54,10 +54,8 @@ pub fn train_step(
         return StepOutcome::Refused { reason, rows: Vec::new() };
     }
     let mut gradients = GradientAccumulator::new(model.layers.len());
-    let nats: Vec<Tensor<1>> = micro_batches
-        .iter()
-        .map(|batch| engine.micro_step(model, batch, &mut gradients))
-        .collect();
+    let nats: Vec<Tensor<1>> =
+        micro_batches.iter().map(|batch| engine.micro_step(model, batch, &mut gradients)).collect();
     // SYNC: once per step, after all micro-steps were queued.
     let nats: Vec<f32> = Tensor::cat(nats, 0).into_data().try_to_vec().expect("losses are f32");
 

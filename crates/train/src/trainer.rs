@@ -12,9 +12,7 @@ use terrace_policy::batch::{
     BatchController, Decision, DecisionKind, Observation, SourceLoss as ObservedLoss, StageBatch,
     StageInfo,
 };
-use terrace_policy::cadence::{
-    Cadence, CheckpointFacts, Retention, RetentionPolicy, retain,
-};
+use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
 use terrace_policy::learning_rate::LearningRate;
 
 use crate::logs::Logs;
@@ -327,7 +325,8 @@ impl Trainer<'_> {
         }
         let logs = self.logs.positions()?;
         let tokens_seen = self.state.progress.tokens_seen;
-        let measured = self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
+        let measured =
+            self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
         let facts = Facts {
             tokens_seen,
             step: self.state.progress.steps,
@@ -419,9 +418,8 @@ impl Trainer<'_> {
 
     fn stage_reports(&self) -> Vec<StageReport> {
         let progress = &self.state.progress;
-        let current = Tokens(
-            progress.stage_sequences * self.config.training.sequence_length as u64,
-        );
+        let current =
+            Tokens(progress.stage_sequences * self.config.training.sequence_length as u64);
         let stages = self.stages.iter().zip(&self.state.stage_steps).enumerate();
         stages
             .map(|(index, (stage, steps))| StageReport {

@@ -67,12 +67,17 @@ fn check_gradients(case: &str, documents: &[usize], length: usize) {
     assert_eq!(batch.total_target_tokens() as f32, golden_targets(&golden));
     for (kept_layers, chunk) in [(99, 1000), (0, 7), (1, 24)] {
         let mut gradients = GradientAccumulator::new(model.layers.len());
-        let nats = engine(&model, 24, kept_layers, chunk).micro_step(&model, &batch, &mut gradients);
+        let nats =
+            engine(&model, 24, kept_layers, chunk).micro_step(&model, &batch, &mut gradients);
         let total: f32 = host(&nats).iter().sum();
         let tolerance = Tolerance { absolute: 0.0, relative: 5e-6 };
         golden.assert_close("loss_sum_nats", &[total], tolerance);
         let found = all_gradients(&model, &gradients);
-        assert_eq!(found.len(), golden.names("grad.").count(), "{case}: every gradient is compared");
+        assert_eq!(
+            found.len(),
+            golden.names("grad.").count(),
+            "{case}: every gradient is compared"
+        );
         for (name, values) in found {
             golden.assert_close_to_maximum(&format!("grad.{name}"), &values, 5e-5);
         }
@@ -102,8 +107,7 @@ fn recomputing_changes_no_bit() {
     let batch = batch(&golden.integers("input_ids"), 24, &[24], 24);
     let run = |kept_layers| {
         let mut gradients = GradientAccumulator::new(model.layers.len());
-        let nats =
-            engine(&model, 24, kept_layers, 16).micro_step(&model, &batch, &mut gradients);
+        let nats = engine(&model, 24, kept_layers, 16).micro_step(&model, &batch, &mut gradients);
         (host(&nats), all_gradients(&model, &gradients))
     };
     assert!(run(0) == run(3), "recomputing all layers gives other numbers than keeping all");
@@ -160,8 +164,7 @@ fn three_clipped_adamw_steps_agree_with_torch() {
     let golden = Golden::open("adamw");
     let mut model = load(&golden);
     let engine = engine(&model, 24, 99, 24);
-    let settings =
-        OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
+    let settings = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(&model, settings);
     for step in 1..=3 {
         let rows = batch(&golden.integers(&format!("input_ids_step{step}")), 24, &[24], 24);
@@ -207,8 +210,7 @@ fn tiny_gradients_meet_the_right_epsilon() {
         Tensor::from_data(TensorData::new(golden.floats(name).to_vec(), [1, 4]), &device)
     };
     let (mut parameter, gradient) = (row("tiny_param"), row("tiny_grads"));
-    let mut moments =
-        Moments { first: gradient.zeros_like(), second: gradient.zeros_like() };
+    let mut moments = Moments { first: gradient.zeros_like(), second: gradient.zeros_like() };
     for step in 1..=3 {
         let constants = AdamW {
             learning_rate: 1e-2,
@@ -230,8 +232,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
     let mut model = load(&golden);
     let good = batch(&golden.integers("input_ids"), 24, &[24], 24);
     let engine = engine(&model, 24, 99, 24);
-    let settings =
-        OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
+    let settings = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(&model, settings);
     // The second row alone uses token 95, whose embedding is broken.
     let mut rows = good.clone();
@@ -240,8 +241,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
     let mut values = host(&model.embed_tokens);
     let width = values.len() / 96;
     values[95 * width] = f32::NAN;
-    model.embed_tokens =
-        Tensor::from_data(TensorData::new(values, [96, width]), &Device::flex());
+    model.embed_tokens = Tensor::from_data(TensorData::new(values, [96, width]), &Device::flex());
     let before: Vec<Vec<f32>> =
         model.segment_parameters(Segment::Layer(0)).iter().map(host).collect();
     let outcome = train_step(&engine, &mut model, &mut optimizer, &[rows], 3e-4, 1.0);

@@ -101,14 +101,24 @@ fn edition(folder: &Path, source: &str, windows: usize, seed: u64) {
 }
 
 fn planned(run: &Path, directory: &Path) -> (Loaded<RunConfig>, RunPlan) {
-    let overrides = [("run_directory".to_owned(), format!("{:?}", directory.display().to_string()))];
+    let mut overrides =
+        vec![("run_directory".to_owned(), format!("{:?}", directory.display().to_string()))];
+    // How often the state is saved is not part of it: a resumed run saves at the stages' ends only.
+    if directory.join("config.toml").exists() {
+        overrides.push(("checkpoint.every_steps".to_owned(), "1000".to_owned()));
+    }
     let loaded = load(run, &overrides).unwrap();
     let plan = resolve(&loaded, &gather(&loaded.config).unwrap(), &PlanOptions::default()).unwrap();
     (loaded, plan)
 }
 
 /// Trains, or resumes if a run is there; `at_save` sees each checkpoint as it is made.
-fn train(run: &Path, directory: &Path, stop_after: Option<u64>, mut at_save: impl FnMut(&Path)) -> TrainReport {
+fn train(
+    run: &Path,
+    directory: &Path,
+    stop_after: Option<u64>,
+    mut at_save: impl FnMut(&Path),
+) -> TrainReport {
     let (loaded, plan) = planned(run, directory);
     let stop = StopFlag::default();
     let flag = stop.clone();

@@ -21,12 +21,7 @@ use crate::{CausalLm, Error, ParameterSpec, initialize::assemble, parameter_spec
 /// A file is missing or malformed, the architecture is not one that Terrace trains, or a tensor is
 /// missing, unexpected, or of another shape than `config.json` calls for; the error names it.
 pub fn load(folder: &Path, device: &Device) -> Result<CausalLm, Error> {
-    let config = folder.join(CONFIG);
-    let text = std::fs::read_to_string(&config).map_err(Error::io(&config))?;
-    let architecture = Architecture::from_hugging_face(&text).map_err(|error| Error::Config {
-        path: config,
-        reason: error.to_string(),
-    })?;
+    let architecture = read_architecture(folder)?;
     let files = map_files(folder)?;
     let parsed = parse(&files)?;
     let mut tensors = BTreeMap::new();
@@ -40,21 +35,26 @@ pub fn load(folder: &Path, device: &Device) -> Result<CausalLm, Error> {
     }))
 }
 
-struct MappedFile {
-    path: PathBuf,
-    bytes: Mmap,
+pub(super) fn read_architecture(folder: &Path) -> Result<Architecture, Error> {
+    let config = folder.join(CONFIG);
+    let text = std::fs::read_to_string(&config).map_err(Error::io(&config))?;
+    Architecture::from_hugging_face(&text)
+        .map_err(|error| Error::Config { path: config, reason: error.to_string() })
 }
 
-fn map_files(folder: &Path) -> Result<Vec<MappedFile>, Error> {
+pub(super) struct MappedFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Mmap,
+}
+
+pub(super) fn map_files(folder: &Path) -> Result<Vec<MappedFile>, Error> {
     let index = folder.join(INDEX);
     let names = if index.exists() {
         shard_names(&index)?
     } else if folder.join(WEIGHTS).exists() {
         vec![WEIGHTS.to_owned()]
     } else {
-        return Err(Error::NoWeights {
-            path: folder.to_owned(),
-        });
+        return Err(Error::NoWeights { path: folder.to_owned() });
     };
     names.iter().map(|name| map(folder.join(name))).collect()
 }
@@ -65,20 +65,15 @@ fn shard_names(index: &Path) -> Result<Vec<String>, Error> {
         weight_map: BTreeMap<String, String>,
     }
     let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
-    let parsed: Index = serde_json::from_str(&text).map_err(|error| Error::Malformed {
-        path: index.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let parsed: Index = serde_json::from_str(&text)
+        .map_err(|error| Error::Malformed { path: index.to_owned(), reason: error.to_string() })?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
     names.sort();
     names.dedup();
     Ok(names)
 }
 
-#[expect(
-    unsafe_code,
-    reason = "a checkpoint larger than memory can only be read by mapping it"
-)]
+#[expect(unsafe_code, reason = "a checkpoint larger than memory can only be read by mapping it")]
 fn map(path: PathBuf) -> Result<MappedFile, Error> {
     let file = File::open(&path).map_err(Error::io(&path))?;
     // SAFETY: the mapping is read-only and the bytes are treated as data, not as Rust values with
@@ -88,7 +83,7 @@ fn map(path: PathBuf) -> Result<MappedFile, Error> {
     Ok(MappedFile { path, bytes })
 }
 
-fn parse(files: &[MappedFile]) -> Result<Vec<SafeTensors<'_>>, Error> {
+pub(super) fn parse(files: &[MappedFile]) -> Result<Vec<SafeTensors<'_>>, Error> {
     files
         .iter()
         .map(|file| {
@@ -100,7 +95,7 @@ fn parse(files: &[MappedFile]) -> Result<Vec<SafeTensors<'_>>, Error> {
         .collect()
 }
 
-fn check(
+pub(super) fn check(
     folder: &Path,
     architecture: &Architecture,
     tensors: &BTreeMap<&str, TensorView<'_>>,
@@ -109,11 +104,7 @@ fn check(
     let specs = parameter_specs(architecture);
     for ParameterSpec { name, shape, .. } in &specs {
         let Some(tensor) = tensors.get(name.as_str()) else {
-            return Err(Error::MissingTensor {
-                path,
-                name: name.clone(),
-                expected: shape.clone(),
-            });
+            return Err(Error::MissingTensor { path, name: name.clone(), expected: shape.clone() });
         };
         if tensor.shape() != shape {
             return Err(Error::Shape {
@@ -125,11 +116,7 @@ fn check(
         }
         if !matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             let found = format!("{:?}", tensor.dtype());
-            return Err(Error::Dtype {
-                path,
-                name: name.clone(),
-                found,
-            });
+            return Err(Error::Dtype { path, name: name.clone(), found });
         }
     }
     let known =
@@ -156,16 +143,10 @@ fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
     match tensor.dtype() {
         Dtype::F32 => {
             let words = tensor.data().chunks_exact(4);
-            words
-                .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-                .collect()
+            words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
         }
-        Dtype::F16 => pairs()
-            .map(|pair| f16::from_le_bytes(pair).to_f32())
-            .collect(),
-        Dtype::BF16 => pairs()
-            .map(|pair| bf16::from_le_bytes(pair).to_f32())
-            .collect(),
+        Dtype::F16 => pairs().map(|pair| f16::from_le_bytes(pair).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|pair| bf16::from_le_bytes(pair).to_f32()).collect(),
         other => unreachable!("{other:?} was refused before"),
     }
 }

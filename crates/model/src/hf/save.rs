@@ -22,10 +22,7 @@ pub struct SaveOptions {
 
 impl Default for SaveOptions {
     fn default() -> Self {
-        Self {
-            dtype: Dtype::F32,
-            maximum_shard_bytes: 5_000_000_000,
-        }
+        Self { dtype: Dtype::F32, maximum_shard_bytes: 5_000_000_000 }
     }
 }
 
@@ -60,10 +57,8 @@ pub fn save(model: &CausalLm, folder: &Path, options: SaveOptions) -> Result<(),
         }
     }
     if shards.len() > 1 {
-        let total: usize = parameters
-            .iter()
-            .map(|(spec, _)| spec.elements() * options.dtype.bytes())
-            .sum();
+        let total: usize =
+            parameters.iter().map(|(spec, _)| spec.elements() * options.dtype.bytes()).sum();
         let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
         write_json(&folder.join(INDEX), &index)?;
     }
@@ -98,20 +93,12 @@ fn split(
 fn write_shard(path: &Path, shard: &[(ParameterSpec, Tensor<2>)], dtype: Dtype) -> io::Result<()> {
     let entries: Vec<TensorEntry> = shard
         .iter()
-        .map(|(spec, _)| TensorEntry {
-            name: spec.name.clone(),
-            dtype,
-            shape: spec.shape.clone(),
-        })
+        .map(|(spec, _)| TensorEntry { name: spec.name.clone(), dtype, shape: spec.shape.clone() })
         .collect();
     let mut writer = TensorFileWriter::create(path, &entries, &[("format", "pt")])?;
     for (_, tensor) in shard {
         // SYNC: the values have to come to the host to be written.
-        let values: Vec<f32> = tensor
-            .clone()
-            .into_data()
-            .to_vec()
-            .expect("weights are f32");
+        let values: Vec<f32> = tensor.clone().into_data().try_to_vec().expect("weights are f32");
         writer.write_all(&to_bytes(&values, dtype))?;
     }
     writer.commit().map(|_| ())
@@ -120,14 +107,8 @@ fn write_shard(path: &Path, shard: &[(ParameterSpec, Tensor<2>)], dtype: Dtype) 
 fn to_bytes(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Dtype::F16 => values
-            .iter()
-            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
-            .collect(),
-        Dtype::Bf16 => values
-            .iter()
-            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-            .collect(),
+        Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
     }
 }
 

@@ -5,6 +5,7 @@ use terrace_base::Tokens;
 
 use super::block::SourceLoss;
 use super::decision::{Decision, DecisionKind, Evidence, Guard, Response, Verdict};
+use super::guard::Circumstances;
 use super::plateau::{Finding, PlateauState};
 use super::settings::{BatchError, BatchPolicy, PlateauSettings};
 use super::statistics::Line;
@@ -293,28 +294,20 @@ impl BatchController {
         observation: &Observation<'_>,
     ) -> Result<u64, Guard> {
         let state = &self.state;
-        let (from, now) = (state.batch_sequences, observation.tokens_seen.0);
         let plateau = state.plateau.as_ref().expect("a stage has begun");
         let stage = state.stage.as_ref().expect("a stage has begun");
-        let to = from.saturating_mul(settings.growth_factor);
-        let to = to.min(settings.maximum_sequences.unwrap_or(u64::MAX));
-        let end = stage.start_tokens.0 + stage.budget_tokens.0;
-        let steps_left = end.saturating_sub(now) / to.saturating_mul(self.sequence_length);
-        let stable = settings.stable_learning_rate.map(|stable| {
-            state.first_sequences as f64 * (stable / observation.learning_rate).powi(2)
-        });
-        let between = settings.minimum_tokens_between.0;
-        match () {
-            () if plateau.exhausted => Err(Guard::Exhausted),
-            () if to <= from => Err(Guard::MaximumBatch),
-            () if plateau.awaits_response() => Err(Guard::AwaitingResponse),
-            () if state.last_growth.is_some_and(|at| now < at + between) => {
-                Err(Guard::TokensBetween)
-            }
-            () if steps_left < settings.steps_left_needed() => Err(Guard::StepsLeft),
-            () if stable.is_some_and(|largest| to as f64 > largest) => Err(Guard::Stability),
-            () => Ok(to),
-        }
+        let circumstances = Circumstances {
+            batch_sequences: state.batch_sequences,
+            first_sequences: state.first_sequences,
+            sequence_length: self.sequence_length,
+            tokens_seen: observation.tokens_seen.0,
+            stage_end: stage.start_tokens.0 + stage.budget_tokens.0,
+            last_growth: state.last_growth,
+            learning_rate: observation.learning_rate,
+            is_exhausted: plateau.exhausted,
+            awaits_response: plateau.awaits_response(),
+        };
+        circumstances.larger_batch(settings)
     }
 
     fn record(
@@ -348,18 +341,5 @@ fn reason_to_hold(verdict: Verdict, evidence: &Evidence) -> String {
         Verdict::Rising => "the loss rises; a larger batch would not mend that".to_owned(),
         Verdict::Plateau => format!("a plateau, seen {} time(s)", evidence.confirmations),
         Verdict::Undecided => "the window does not say; it widens".to_owned(),
-    }
-}
-
-impl Guard {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Exhausted => "a plateau, but growths no longer help",
-            Self::MaximumBatch => "a plateau, but the batch is the largest allowed",
-            Self::TokensBetween => "a plateau, but the last growth is too recent",
-            Self::StepsLeft => "a plateau, but too few steps would be left of the stage",
-            Self::Stability => "a plateau, but the larger batch may be unstable",
-            Self::AwaitingResponse => "a plateau, but the last growth has not been judged",
-        }
     }
 }

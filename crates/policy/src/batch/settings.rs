@@ -157,7 +157,12 @@ fn validate_plateau(settings: &PlateauSettings) -> Result<(), BatchError> {
     let stable = settings.stable_learning_rate;
     let checks = [
         ("nats_per_percent", settings.nats_per_percent, "above 0", open(settings.nats_per_percent)),
-        ("alpha", settings.alpha, "above 0 and at most 0.5", open(settings.alpha) && settings.alpha <= 0.5),
+        (
+            "alpha",
+            settings.alpha,
+            "above 0 and at most 0.5",
+            open(settings.alpha) && settings.alpha <= 0.5,
+        ),
         ("growth_factor", settings.growth_factor as f64, "at least 2", settings.growth_factor >= 2),
         ("confirmations", settings.confirmations.into(), "at least 1", settings.confirmations >= 1),
         (

@@ -63,7 +63,8 @@ mod tests {
     fn spikes_are_flagged_and_noise_is_not() {
         let noise = Seed(3).stream("spikes");
         let mut filter = SpikeFilter::default();
-        let flagged = (0..20_000).filter(|i| filter.is_spike(2.0 + 0.01 * noise.normal(*i))).count();
+        let flagged =
+            (0..20_000).filter(|i| filter.is_spike(2.0 + 0.01 * noise.normal(*i))).count();
         assert!(flagged < 40, "{flagged} of 20,000 normal losses");
         assert!(filter.is_spike(2.2));
         assert!(filter.is_spike(1.8));

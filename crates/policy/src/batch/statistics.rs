@@ -142,7 +142,8 @@ impl Line {
     pub(super) fn predicted(&self, t: f64, steps: f64) -> (f64, f64) {
         let distance = t - self.moments.mean_t;
         let mean = self.moments.mean_y + self.slope().min(0.0) * distance;
-        let relative = 1.0 / steps + 1.0 / self.moments.weight + distance.powi(2) / self.moments.stt;
+        let relative =
+            1.0 / steps + 1.0 / self.moments.weight + distance.powi(2) / self.moments.stt;
         (mean, (self.variance * relative).sqrt())
     }
 }

@@ -17,7 +17,7 @@ pub struct Anchors {
 
 impl Anchors {
     /// Sequences between two anchors: 0.2T tokens of 4,096 take 745 of them, and a replay from one
-    /// takes some milliseconds.
+    /// takes some hundredths of a second.
     pub const SPACING: u64 = 1 << 16;
 
     /// No anchors yet.

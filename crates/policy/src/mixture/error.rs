@@ -83,7 +83,8 @@ pub enum MixtureError {
     /// The run would draw more from some sources than their caps allow.
     #[error(
         "the run of {planned_sequences} sequences exceeds the caps of {}; the largest feasible \
-         budget is {largest_feasible_sequences} sequences", Excesses(excesses)
+         budget is {largest_feasible_sequences} sequences",
+        Excesses(excesses)
     )]
     CapExceeded {
         /// Every source that is over its cap.
@@ -132,7 +133,9 @@ pub enum MixtureError {
         drawn: u64,
     },
     /// The cursor has entered more segments than there are.
-    #[error("the cursor is in segment {segment}, but the schedule has {segments}; restore the rest")]
+    #[error(
+        "the cursor is in segment {segment}, but the schedule has {segments}; restore the rest"
+    )]
     SegmentMissing {
         /// The cursor's segment, counted from zero.
         segment: usize,

@@ -53,7 +53,9 @@ impl MixtureSchedule {
     /// Draws against quotas, for every segment entered so far.
     #[must_use]
     pub fn report(&self, cursor: &MixtureCursor, journal: &Journal) -> Vec<SegmentReport> {
-        (0..=cursor.segment()).map(|segment| self.report_segment(segment, cursor, journal)).collect()
+        (0..=cursor.segment())
+            .map(|segment| self.report_segment(segment, cursor, journal))
+            .collect()
     }
 
     /// How far each source has been read, in the order given.

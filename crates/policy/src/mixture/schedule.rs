@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, FingerprintHasher, Seed, SeedStream, SequenceIndex};
 
 use super::cursor::{EnteredSegment, MixtureCursor};
-use super::error::{CapExcess, MixtureError};
+use super::error::MixtureError;
 use super::feistel::Feistel;
 use super::journal::Journal;
 use super::segment::{Segment, SegmentRule};
@@ -59,8 +59,8 @@ pub struct MixtureSchedule {
     order: Vec<usize>,
     streams: Vec<SeedStream>,
     /// For each segment, what its order and that of all before it depends on.
-    hashes: Vec<Fingerprint>,
-    segments: Vec<Segment>,
+    pub(super) hashes: Vec<Fingerprint>,
+    pub(super) segments: Vec<Segment>,
 }
 
 impl MixtureSchedule {
@@ -205,50 +205,6 @@ impl MixtureSchedule {
         }
     }
 
-    /// The segments that a cursor went through, the current one cut where the cursor stands: what
-    /// an edit in mid-run has to keep before it appends its own.
-    #[must_use]
-    pub fn past_segments(&self, cursor: &MixtureCursor) -> Vec<Segment> {
-        let mut past = self.segments[..=cursor.segment()].to_vec();
-        let drawn = cursor.drawn_in_segment();
-        match past.last_mut() {
-            Some(current) if drawn > 0 => current.sequences = drawn,
-            _ => drop(past.pop()),
-        }
-        past
-    }
-
-    /// Checks a saved cursor against this schedule and brings it to the schedule's sources.
-    ///
-    /// Sources that are new start at zero, all others continue at their own next window.
-    ///
-    /// # Errors
-    ///
-    /// The cursor is damaged, comes from another algorithm, or something that it has drawn from
-    /// was changed or taken away; later segments may differ.
-    pub fn resume(&self, saved: &MixtureCursor) -> Result<MixtureCursor, MixtureError> {
-        if saved.algorithm != ALGORITHM {
-            let found = saved.algorithm;
-            return Err(MixtureError::Algorithm { found, expected: ALGORITHM });
-        }
-        if let Some(what) = saved.damage() {
-            return Err(MixtureError::Damaged { what });
-        }
-        let mut cursor = saved.clone();
-        self.renew_untouched(&mut cursor);
-        self.check_segments(&cursor)?;
-        self.realigned(&cursor)
-    }
-
-    /// Checks a saved cursor against this schedule.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`resume`](Self::resume).
-    pub fn validate(&self, saved: &MixtureCursor) -> Result<(), MixtureError> {
-        self.resume(saved).map(drop)
-    }
-
     /// The canonical places of the sources, in the order in which they were given.
     pub(super) fn given_order(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.order.len()).collect();
@@ -261,113 +217,6 @@ impl MixtureSchedule {
         let epoch = position / windows;
         let stream = self.streams[source].substream(epoch);
         (epoch, Feistel::new(windows, stream).at(position % windows))
-    }
-
-    /// A segment that was entered but not drawn from may still become another.
-    fn renew_untouched(&self, cursor: &mut MixtureCursor) {
-        if cursor.drawn_in_segment() > 0 {
-            return;
-        }
-        match self.hashes.get(cursor.segment()) {
-            Some(hash) => cursor.entered.last_mut().expect("a segment was entered").hash = *hash,
-            None => drop(cursor.entered.pop()),
-        }
-    }
-
-    fn check_segments(&self, saved: &MixtureCursor) -> Result<(), MixtureError> {
-        for (segment, entered) in saved.entered.iter().enumerate() {
-            let Some(rule) = self.rules.get(segment) else {
-                let (segment, segments) = (saved.segment(), self.rules.len());
-                return Err(MixtureError::SegmentMissing { segment, segments });
-            };
-            if entered.hash != self.hashes[segment] {
-                let (found, expected) = (entered.hash, self.hashes[segment]);
-                return Err(MixtureError::SegmentChanged { segment, found, expected });
-            }
-            let (_, drawn) = saved.drawn_within(segment);
-            if drawn > rule.sequences {
-                let sequences = rule.sequences;
-                return Err(MixtureError::SegmentTooShort { segment, sequences, drawn });
-            }
-        }
-        Ok(())
-    }
-
-    fn realigned(&self, saved: &MixtureCursor) -> Result<MixtureCursor, MixtureError> {
-        let known = |edition| self.sources.iter().any(|source| source.fingerprint == edition);
-        let missing = saved.editions.iter().zip(&saved.counts);
-        for (edition, drawn) in missing.filter(|(_, drawn)| **drawn > 0) {
-            if !known(*edition) {
-                return Err(MixtureError::SourceMissing { edition: *edition, drawn: *drawn });
-            }
-        }
-        let editions: Vec<Fingerprint> = self.sources.iter().map(|s| s.fingerprint).collect();
-        let place = |edition| saved.editions.iter().position(|known| known == edition);
-        let places: Vec<Option<usize>> = editions.iter().map(place).collect();
-        let row = |counts: &[u64]| places.iter().map(|p| p.map_or(0, |p| counts[p])).collect();
-        let entered = saved.entered.iter().map(|entered| EnteredSegment {
-            base_counts: row(&entered.base_counts),
-            ..entered.clone()
-        });
-        Ok(MixtureCursor {
-            algorithm: saved.algorithm,
-            index: saved.index,
-            counts: row(&saved.counts),
-            entered: entered.collect(),
-            editions,
-        })
-    }
-
-    fn check_caps(&self) -> Result<(), MixtureError> {
-        let planned = self.sequences();
-        let excesses = self.excesses(planned);
-        if excesses.is_empty() {
-            return Ok(());
-        }
-        // Quotas only grow, so the longest feasible beginning is found by bisection.
-        let (mut feasible, mut infeasible) = (0, planned);
-        while infeasible - feasible > 1 {
-            let middle = feasible + (infeasible - feasible) / 2;
-            if self.excesses(middle).is_empty() {
-                feasible = middle;
-            } else {
-                infeasible = middle;
-            }
-        }
-        Err(MixtureError::CapExceeded {
-            excesses,
-            planned_sequences: planned,
-            largest_feasible_sequences: feasible,
-        })
-    }
-
-    /// The sources that the first `sequences` sequences could draw beyond their caps.
-    fn excesses(&self, sequences: u64) -> Vec<CapExcess> {
-        let excess = |source: usize| {
-            let edition = &self.sources[source];
-            let max_windows = edition.max_windows?;
-            let needed_windows = self.most_drawn(source, sequences);
-            (needed_windows > max_windows).then(|| CapExcess {
-                source: edition.name.clone(),
-                needed_windows,
-                max_windows,
-            })
-        };
-        self.given_order().into_iter().filter_map(excess).collect()
-    }
-
-    /// The most windows of a source that the first `sequences` sequences can take.
-    ///
-    /// Tijdeman's rule stays within one of the quota, so at an integral quota it is exact and
-    /// otherwise it draws at most the next integer.
-    fn most_drawn(&self, source: usize, sequences: u64) -> u64 {
-        let mut left = sequences;
-        let drawn = self.rules.iter().map(|rule| {
-            let here = left.min(rule.sequences);
-            left -= here;
-            rule.quota(source).map_or(0, |quota| quota.ceiling(here))
-        });
-        drawn.sum()
     }
 }
 

@@ -13,7 +13,11 @@ fn edition(name: &str, windows: u64) -> SourceEdition {
 }
 
 fn editions(windows: &[u64]) -> Vec<SourceEdition> {
-    windows.iter().enumerate().map(|(s, windows)| edition(&format!("source-{s}"), *windows)).collect()
+    windows
+        .iter()
+        .enumerate()
+        .map(|(s, windows)| edition(&format!("source-{s}"), *windows))
+        .collect()
 }
 
 fn draw_all(schedule: &MixtureSchedule) -> Vec<Draw> {
@@ -369,8 +373,10 @@ fn p11_the_first_windows_are_spread_evenly() {
 // A change here re-orders the data of every run that resumes: it needs a new ALGORITHM.
 #[test]
 fn the_stream_is_pinned() {
-    let segments =
-        vec![Segment::constant(20, vec![7, 2, 1]), Segment::linear(12, vec![7, 2, 1], vec![0, 1, 4])];
+    let segments = vec![
+        Segment::constant(20, vec![7, 2, 1]),
+        Segment::linear(12, vec![7, 2, 1], vec![0, 1, 4]),
+    ];
     let schedule = MixtureSchedule::new(Seed(17), editions(&[9, 5, 3]), segments).unwrap();
     let draws: Vec<(usize, u64, u64)> =
         draw_all(&schedule).iter().map(|d| (d.source, d.window, d.epoch)).collect();

@@ -46,7 +46,8 @@ impl GradientAccumulator {
         let parts: Vec<Tensor<1>> =
             self.segments.iter().flatten().map(|g| g.clone().square().sum()).collect();
         // SYNC: the decision whether the step is applied, and how far it is clipped, is the host's.
-        let parts: Vec<f32> = Tensor::cat(parts, 0).into_data().try_to_vec().expect("gradients are f32");
+        let parts: Vec<f32> =
+            Tensor::cat(parts, 0).into_data().try_to_vec().expect("gradients are f32");
         parts.into_iter().map(f64::from).sum()
     }
 }

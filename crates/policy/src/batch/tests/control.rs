@@ -24,11 +24,13 @@ fn guards(change: impl Fn(&mut PlateauSettings)) -> (usize, Vec<Guard>) {
     (growths(&decisions), decisions.iter().filter_map(|d| d.guard).collect())
 }
 
+type Change = fn(&mut PlateauSettings);
+
 #[test]
 fn guards_hold_a_growth_and_say_why() {
     let (free, _) = guards(|_| {});
     assert_eq!(free, 2);
-    let cases: [(Guard, usize, fn(&mut PlateauSettings)); 4] = [
+    let cases: [(Guard, usize, Change); 4] = [
         (Guard::MaximumBatch, 1, |s| s.maximum_sequences = Some(2 * FIRST)),
         (Guard::TokensBetween, 1, |s| s.minimum_tokens_between = Tokens(STEPS * FIRST)),
         (Guard::StepsLeft, 0, |s| s.minimum_steps_left = Some(STEPS)),
@@ -75,7 +77,60 @@ fn alpha_is_spent_by_tests_and_never_exceeded() {
     assert!(looks.iter().any(|look| look.tested));
     let spent: f64 = looks.iter().map(|look| look.alpha_look).sum();
     assert!((spent - looks.last().unwrap().alpha_spent).abs() < 1e-12 && spent <= 0.05);
+    let delta = decisions[0].delta_nats_per_step.unwrap();
+    let sharp = |look: &Evidence| look.threshold * look.standard_error <= delta;
+    assert!(looks.iter().all(|look| look.tested == sharp(look)));
     assert!(looks.iter().all(|look| look.tested == (look.alpha_look > 0.0)));
+    assert!(looks.iter().any(|look| !look.tested));
+}
+
+// A plateau that was seen once is forgotten when the loss falls again, at once or slowly.
+#[test]
+fn a_pending_confirmation_ends_when_the_loss_falls() {
+    let delta = quick().nats_per_percent * 100.0 / STEPS as f64;
+    for descent in [1.6, 10.0] {
+        let mut controller = controller(quick(), STEPS);
+        let mut noise = Noise::white(10);
+        let (mut level, mut pending, mut ended) = (2.0, false, false);
+        for step in 1..=STEPS {
+            level -= if pending { descent * delta } else { 0.0 };
+            let nats = (level + 0.2 * SD * noise.next()) * FIRST as f64;
+            let sources = [SourceLoss { nats, targets: FIRST }];
+            let decision = controller.observe(observation(step, step * FIRST, &sources));
+            let Some(evidence) = decision.and_then(|d| d.evidence) else { continue };
+            assert!(evidence.confirmations < 2, "{descent}: confirmed at step {step}");
+            ended |= pending && evidence.confirmations == 0;
+            pending |= evidence.confirmations == 1;
+        }
+        assert!(pending && ended, "{descent}");
+    }
+}
+
+#[test]
+fn an_undecided_look_keeps_a_pending_confirmation_unless_it_falls_fast() {
+    let delta = quick().nats_per_percent * 100.0 / STEPS as f64;
+    let (mut kept, mut dropped) = (0, 0);
+    for seed in 0..200 {
+        let mut controller = controller(quick(), STEPS);
+        let mut noise = Noise::white(seed);
+        let (mut level, mut pending) = (2.0, 0);
+        for step in 1..=STEPS / 2 {
+            level -= if pending > 0 { 2.0 * delta } else { 0.0 };
+            let nats = (level + SD * noise.next()) * FIRST as f64;
+            let sources = [SourceLoss { nats, targets: FIRST }];
+            let decision = controller.observe(observation(step, step * FIRST, &sources));
+            let Some(Decision { verdict, evidence: Some(evidence), .. }) = decision else {
+                continue;
+            };
+            if pending == 1 && verdict == Some(Verdict::Undecided) {
+                let falls = evidence.slope_nats_per_step <= -1.5 * delta;
+                assert_eq!(evidence.confirmations, u32::from(!falls));
+                *(if falls { &mut dropped } else { &mut kept }) += 1;
+            }
+            pending = evidence.confirmations;
+        }
+    }
+    assert!(kept > 20 && dropped > 0, "{kept} kept, {dropped} dropped");
 }
 
 // Each source falls, but the run moves from the easy to the hard one: the raw loss rises.
@@ -112,9 +167,14 @@ fn spikes_and_bad_steps_leave_no_trace() {
             nats *= if spikes { 4.0 } else { 1.0 };
             let sources = [SourceLoss { nats, targets: FIRST }];
             if disturb && step % 41 == 0 {
-                let sources = [SourceLoss { nats: f64::NAN, targets: FIRST }];
-                let bad = Observation { is_bad: true, ..observation(step, step * FIRST, &sources) };
-                assert_eq!(controller.observe(bad), None);
+                let before = controller.state().clone();
+                for nats in [f64::NAN, 1e3] {
+                    let sources = [SourceLoss { nats, targets: FIRST }];
+                    let seen = observation(step, step * FIRST, &sources);
+                    let bad = Observation { is_bad: true, ..seen };
+                    assert_eq!(controller.observe(bad), None);
+                }
+                assert_eq!(controller.state(), &before);
             }
             decisions.extend(controller.observe(observation(step, step * FIRST, &sources)));
             if controller.batch_sequences() > FIRST {
@@ -192,7 +252,13 @@ fn a_schedule_takes_effect_at_its_thresholds() {
         assert_eq!(decision.is_some(), controller.batch_sequences() != batch);
     }
     for (tokens, batch) in batches {
-        let expected = if tokens < 100 { 8 } else if tokens < 200 { 16 } else { 24 };
+        let expected = if tokens < 100 {
+            8
+        } else if tokens < 200 {
+            16
+        } else {
+            24
+        };
         assert_eq!(batch, expected, "at {tokens} tokens");
     }
     // A stage that begins behind a threshold begins with its batch.

@@ -34,7 +34,11 @@ fn a_cap_error_states_the_largest_feasible_budget() {
 fn a_run_of_trillions_is_counted_in_64_bits() {
     let sequences = 400_000_000_000;
     let segments = vec![
-        Segment::linear(sequences, vec![700_000_000, 299_999_999, 1], vec![1, 499_999_999, 500_000_000]),
+        Segment::linear(
+            sequences,
+            vec![700_000_000, 299_999_999, 1],
+            vec![1, 499_999_999, 500_000_000],
+        ),
         Segment::constant(sequences, vec![5, 0, 0]),
     ];
     let sources = editions(&[u64::from(u32::MAX) + 17, 3, 1 << 40]);
@@ -64,15 +68,15 @@ fn a_run_of_trillions_is_counted_in_64_bits() {
 #[test]
 fn a_cursor_that_does_not_belong_here_is_refused() {
     let segments = vec![Segment::constant(10, vec![1, 1]), Segment::constant(10, vec![1, 2])];
-    let schedule =
-        |seed, s: &[Segment]| MixtureSchedule::new(Seed(seed), editions(&[8, 8]), s.to_vec()).unwrap();
+    let schedule = |seed, s: &[Segment]| {
+        MixtureSchedule::new(Seed(seed), editions(&[8, 8]), s.to_vec()).unwrap()
+    };
     let home = schedule(1, &segments);
     let mut cursor = home.cursor_at_start();
     draw(&home, &mut cursor, 15);
 
-    let refusal = |schedule: &MixtureSchedule, cursor: &MixtureCursor| {
-        schedule.validate(cursor).unwrap_err()
-    };
+    let refusal =
+        |schedule: &MixtureSchedule, cursor: &MixtureCursor| schedule.validate(cursor).unwrap_err();
     let other_seed = refusal(&schedule(2, &segments), &cursor);
     assert!(matches!(other_seed, MixtureError::SegmentChanged { segment: 0, .. }));
     let mut changed = segments.clone();

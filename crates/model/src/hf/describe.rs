@@ -1,0 +1,57 @@
+//! Looking at a folder without loading its weights.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use terrace_config::Architecture;
+
+use super::load::{check, map_files, parse, read_architecture};
+use crate::Error;
+
+/// What a model folder holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The shape that `config.json` describes and that the tensors have.
+    pub architecture: Architecture,
+    /// The number of tensors in the files.
+    pub tensors: usize,
+    /// The element types that occur, by name.
+    pub dtypes: Vec<String>,
+    /// The files that hold weights, by name.
+    pub files: Vec<WeightFile>,
+}
+
+/// One file of weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Reads `config.json` and the headers of the weight files, and checks that the tensors are those
+/// that the configuration calls for.
+///
+/// # Errors
+///
+/// As [`load`](super::load): what can be described can be loaded.
+pub fn describe(folder: &Path) -> Result<Summary, Error> {
+    let architecture = read_architecture(folder)?;
+    let files = map_files(folder)?;
+    let mut tensors = BTreeMap::new();
+    let parsed = parse(&files)?;
+    for file in &parsed {
+        tensors.extend(file.iter());
+    }
+    check(folder, &architecture, &tensors)?;
+    let mut dtypes: Vec<String> =
+        tensors.values().map(|tensor| format!("{:?}", tensor.dtype())).collect();
+    dtypes.sort();
+    dtypes.dedup();
+    let files = files.iter().map(|file| WeightFile {
+        name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        bytes: file.bytes.len() as u64,
+    });
+    Ok(Summary { architecture, tensors: tensors.len(), dtypes, files: files.collect() })
+}
