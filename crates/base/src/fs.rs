@@ -97,9 +97,7 @@ impl AtomicFile {
     /// The content could not be written; the target is then as it was.
     pub fn commit(mut self) -> io::Result<()> {
         let writer = self.writer.take().expect("commit takes the only writer");
-        let file = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         drop(file);
         std::fs::rename(&self.temporary, &self.target)?;
@@ -149,11 +147,7 @@ impl AtomicDirectory {
         let temporary = temporary_sibling(path)?;
         remove_dir_all(&temporary)?;
         std::fs::create_dir_all(&temporary)?;
-        Ok(Self {
-            temporary,
-            target: path.to_owned(),
-            committed: false,
-        })
+        Ok(Self { temporary, target: path.to_owned(), committed: false })
     }
 
     /// Where to write before the commit.
@@ -247,29 +241,19 @@ impl AppendFile {
     ///
     /// The file cannot be opened, or is shorter than `length`.
     pub fn open(path: &Path, length: Option<u64>) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let existing = file.metadata()?.len();
         let length = length.unwrap_or(existing);
         if existing < length {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!(
-                    "{} has {existing} bytes, expected at least {length}",
-                    path.display()
-                ),
+                format!("{} has {existing} bytes, expected at least {length}", path.display()),
             ));
         }
         file.set_len(length)?;
         file.seek(SeekFrom::Start(length))?;
-        Ok(Self {
-            writer: BufWriter::new(file),
-            length,
-        })
+        Ok(Self { writer: BufWriter::new(file), length })
     }
 
     /// Appends one line and hands it to the operating system.
@@ -303,10 +287,7 @@ impl AppendFile {
 
 fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{} has no name", path.display()),
-        )
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{} has no name", path.display()))
     })?;
     let mut temporary = std::ffi::OsString::from(format!(".tmp-{}-", std::process::id()));
     temporary.push(name);

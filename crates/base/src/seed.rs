@@ -14,9 +14,7 @@ impl Seed {
         let mut hasher = blake3::Hasher::new_derive_key("terrace seed stream v1");
         hasher.update(&self.0.to_le_bytes());
         hasher.update(name.as_bytes());
-        SeedStream {
-            key: first_word(&hasher.finalize()),
-        }
+        SeedStream { key: first_word(&hasher.finalize()) }
     }
 }
 
@@ -58,9 +56,7 @@ impl SeedStream {
     /// The stream that belongs to `index` within this one.
     #[must_use]
     pub fn substream(self, index: u64) -> Self {
-        Self {
-            key: self.at(index ^ 0x5bd1_e995_5bd1_e995),
-        }
+        Self { key: self.at(index ^ 0x5bd1_e995_5bd1_e995) }
     }
 
     /// The 64-bit key itself, for ciphers that take one.

@@ -85,10 +85,7 @@ impl TensorFileWriter {
     ) -> io::Result<Self> {
         let mut header = Map::new();
         if !metadata.is_empty() {
-            let pairs = metadata
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), json!(v)))
-                .collect();
+            let pairs = metadata.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
             header.insert("__metadata__".to_owned(), Value::Object(pairs));
         }
         let mut offset = 0;
@@ -100,11 +97,7 @@ impl TensorFileWriter {
                 "data_offsets": [offset, end],
             });
             let previous = header.insert(entry.name.clone(), description);
-            assert!(
-                previous.is_none(),
-                "tensor {} is announced twice",
-                entry.name
-            );
+            assert!(previous.is_none(), "tensor {} is announced twice", entry.name);
             offset = end;
         }
         let mut header = Value::Object(header).to_string();
@@ -139,10 +132,7 @@ impl TensorFileWriter {
             format_bytes(self.expected)
         );
         self.file.commit()?;
-        Ok((
-            self.written,
-            Fingerprint(*self.hasher.finalize().as_bytes()),
-        ))
+        Ok((self.written, Fingerprint(*self.hasher.finalize().as_bytes())))
     }
 }
 

@@ -68,12 +68,8 @@ impl FromStr for Tokens {
         // Exact decimal arithmetic: "0.4T" must be 400,000,000,000, whatever a float thinks of 0.4.
         let fraction = fraction.trim_end_matches('0');
         let too_large = || ParseTokensError::TooLarge(text.to_owned());
-        let scale = 10u128
-            .checked_pow(fraction.len() as u32)
-            .ok_or_else(too_large)?;
-        let scaled: u128 = format!("{whole}{fraction}")
-            .parse()
-            .map_err(|_| too_large())?;
+        let scale = 10u128.checked_pow(fraction.len() as u32).ok_or_else(too_large)?;
+        let scaled: u128 = format!("{whole}{fraction}").parse().map_err(|_| too_large())?;
         let total = scaled.checked_mul(unit).ok_or_else(too_large)?;
         if !total.is_multiple_of(scale) {
             return Err(ParseTokensError::Fraction(text.to_owned()));
@@ -207,22 +203,11 @@ mod tests {
 
     #[test]
     fn bad_amounts_are_refused() {
-        for text in [
-            "", "M", "-4M", "4 apples", "1e6", ".5M", "5.", "0x10", "1.2.3",
-        ] {
-            assert!(
-                matches!(text.parse::<Tokens>(), Err(ParseTokensError::Syntax(_))),
-                "{text}"
-            );
+        for text in ["", "M", "-4M", "4 apples", "1e6", ".5M", "5.", "0x10", "1.2.3"] {
+            assert!(matches!(text.parse::<Tokens>(), Err(ParseTokensError::Syntax(_))), "{text}");
         }
-        assert!(matches!(
-            "0.0001K".parse::<Tokens>(),
-            Err(ParseTokensError::Fraction(_))
-        ));
-        assert!(matches!(
-            "99999999T".parse::<Tokens>(),
-            Err(ParseTokensError::TooLarge(_))
-        ));
+        assert!(matches!("0.0001K".parse::<Tokens>(), Err(ParseTokensError::Fraction(_))));
+        assert!(matches!("99999999T".parse::<Tokens>(), Err(ParseTokensError::TooLarge(_))));
     }
 
     #[test]

@@ -34,10 +34,7 @@ impl Checkpoint {
         for file in &manifest.files {
             check_size(path, file).map_err(|damage| damage.of(path, &file.name))?;
         }
-        Ok(Self {
-            path: path.to_owned(),
-            manifest,
-        })
+        Ok(Self { path: path.to_owned(), manifest })
     }
 
     /// Whether the folder is a checkpoint, sound or damaged, rather than something else.
@@ -58,9 +55,7 @@ impl Checkpoint {
         let damaged = self.manifest.files.par_iter().find_map_first(|file| {
             let found = Fingerprint::of_file(&self.path.join(&file.name)).map_err(Damage::from_io);
             let checked = found.and_then(|found| check_hash(file, found));
-            checked
-                .err()
-                .map(|damage| damage.of(&self.path, &file.name))
+            checked.err().map(|damage| damage.of(&self.path, &file.name))
         });
         damaged.map_or(Ok(()), Err)
     }
@@ -97,11 +92,7 @@ impl Checkpoint {
     pub fn segment(&self, index: usize) -> Result<Segment, Error> {
         let segments = self.segments();
         if index >= segments {
-            return Err(Error::NoSegment {
-                path: self.path.clone(),
-                index,
-                segments,
-            });
+            return Err(Error::NoSegment { path: self.path.clone(), index, segments });
         }
         let name = segment_name(index);
         let segment = Segment::open(&self.path.join(&name));
@@ -176,9 +167,5 @@ fn check_size(checkpoint: &Path, file: &FileRecord) -> Result<(), Damage> {
 
 fn check_hash(file: &FileRecord, found: Fingerprint) -> Result<(), Damage> {
     let expected = file.blake3;
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Damage::Hash { found, expected })
-    }
+    if found == expected { Ok(()) } else { Err(Damage::Hash { found, expected }) }
 }

@@ -115,17 +115,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Read {
-            path: path.to_owned(),
-            source,
-        }
+        |source| Self::Read { path: path.to_owned(), source }
     }
 
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Write {
-            path: path.to_owned(),
-            source,
-        }
+        |source| Self::Write { path: path.to_owned(), source }
     }
 }
 
@@ -198,11 +192,7 @@ impl Damage {
     }
 
     pub(crate) fn of(self, checkpoint: &Path, file: &str) -> Corruption {
-        Corruption {
-            checkpoint: checkpoint.to_owned(),
-            file: file.to_owned(),
-            damage: self,
-        }
+        Corruption { checkpoint: checkpoint.to_owned(), file: file.to_owned(), damage: self }
     }
 }
 
@@ -211,8 +201,5 @@ fn lines(skipped: &[Corruption]) -> String {
 }
 
 fn holder_text(holder: Option<u32>) -> String {
-    holder.map_or_else(
-        || "another process".to_owned(),
-        |process| format!("process {process}"),
-    )
+    holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }

@@ -137,12 +137,8 @@ mod tests {
 
     #[test]
     fn only_names_as_written_are_checkpoints() {
-        for name in [
-            "4096",
-            "0000000000004096-copy",
-            ".tmp-1-0000000000004096",
-            "+000000000004096",
-        ] {
+        for name in ["4096", "0000000000004096-copy", ".tmp-1-0000000000004096", "+000000000004096"]
+        {
             assert_eq!(tokens_in_name(Path::new(name)), None, "{name}");
         }
     }

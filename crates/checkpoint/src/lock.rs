@@ -25,10 +25,7 @@ impl RunLock {
         layout.create()?;
         let path = layout.lock();
         match LockFile::acquire(&path, &format!("{}\n", std::process::id())) {
-            Ok(file) => Ok(Self {
-                layout: layout.clone(),
-                _file: file,
-            }),
+            Ok(file) => Ok(Self { layout: layout.clone(), _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked {
                 root: layout.root.clone(),
                 holder: std::fs::read_to_string(&path)
@@ -72,9 +69,7 @@ mod tests {
         let layout = RunLayout::new(std::env::var_os(ROOT).expect("set by the test"));
         let _lock = RunLock::acquire(&layout).unwrap();
         let mut stdout = std::io::stdout();
-        writeln!(stdout, "\nheld")
-            .and_then(|()| stdout.flush())
-            .unwrap();
+        writeln!(stdout, "\nheld").and_then(|()| stdout.flush()).unwrap();
         let _ = std::io::stdin().read(&mut [0]);
     }
 
@@ -82,12 +77,7 @@ mod tests {
     fn the_lock_dies_with_its_process() {
         let home = tempfile::tempdir().unwrap();
         let mut holder = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--ignored",
-                "--exact",
-                "lock::tests::hold_the_lock",
-                "--nocapture",
-            ])
+            .args(["--ignored", "--exact", "lock::tests::hold_the_lock", "--nocapture"])
             .env(ROOT, home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

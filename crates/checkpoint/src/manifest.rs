@@ -101,17 +101,12 @@ impl Manifest {
     }
 
     pub(crate) fn file(&self, name: &str) -> Option<&FileRecord> {
-        let place = self
-            .files
-            .binary_search_by(|file| file.name.as_str().cmp(name));
+        let place = self.files.binary_search_by(|file| file.name.as_str().cmp(name));
         place.ok().map(|place| &self.files[place])
     }
 
     pub(crate) fn segments(&self) -> usize {
-        self.files
-            .iter()
-            .filter(|file| is_segment_name(&file.name))
-            .count()
+        self.files.iter().filter(|file| is_segment_name(&file.name)).count()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -134,10 +129,7 @@ impl Manifest {
     }
 
     fn digest(&self) -> Fingerprint {
-        let bare = Self {
-            manifest_digest: None,
-            ..self.clone()
-        };
+        let bare = Self { manifest_digest: None, ..self.clone() };
         Fingerprint::of_bytes(&bare.to_bytes())
     }
 }
@@ -169,20 +161,11 @@ mod tests {
     }
 
     fn facts(held_out_loss: Option<f64>) -> Facts {
-        Facts {
-            tokens_seen: Tokens(4096),
-            step: 7,
-            stage: "stage-1".to_owned(),
-            held_out_loss,
-        }
+        Facts { tokens_seen: Tokens(4096), step: 7, stage: "stage-1".to_owned(), held_out_loss }
     }
 
     fn manifest(state: &[u8], logs: &[u8], weights: &[u8]) -> Manifest {
-        let files = vec![
-            file(STATE, state),
-            file(&segment_name(0), weights),
-            file(LOGS, logs),
-        ];
+        let files = vec![file(STATE, state), file(&segment_name(0), weights), file(LOGS, logs)];
         Manifest::new(facts(Some(3.25)), files)
     }
 
@@ -198,31 +181,19 @@ mod tests {
     #[test]
     fn other_formats_are_told_apart_from_damage() {
         for (text, found) in [
-            (
-                r#"{"format": "terrace-checkpoint/2", "shards": []}"#,
-                "terrace-checkpoint/2",
-            ),
+            (r#"{"format": "terrace-checkpoint/2", "shards": []}"#, "terrace-checkpoint/2"),
             (r#"{"files": []}"#, "none"),
         ] {
             let error = Manifest::from_bytes(text.as_bytes()).unwrap_err();
-            assert!(
-                matches!(&error, Damage::Format { found: f, .. } if f == found),
-                "{error}"
-            );
+            assert!(matches!(&error, Damage::Format { found: f, .. } if f == found), "{error}");
         }
-        assert!(matches!(
-            Manifest::from_bytes(b"{\"for"),
-            Err(Damage::Malformed(_))
-        ));
+        assert!(matches!(Manifest::from_bytes(b"{\"for"), Err(Damage::Malformed(_))));
     }
 
     #[test]
     fn a_list_with_a_gap_is_refused() {
-        for names in [
-            &[STATE][..],
-            &[STATE, LOGS, "segment-0001.safetensors"],
-            &[STATE, LOGS, "x"],
-        ] {
+        for names in [&[STATE][..], &[STATE, LOGS, "segment-0001.safetensors"], &[STATE, LOGS, "x"]]
+        {
             let files = names.iter().map(|name| file(name, b"")).collect();
             let bytes = Manifest::new(facts(None), files).to_bytes();
             let error = Manifest::from_bytes(&bytes).unwrap_err();

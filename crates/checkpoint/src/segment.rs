@@ -37,12 +37,7 @@ impl Segment {
             .map_err(|error| Damage::Malformed(error.to_string()))?;
         // The header is preceded by its length, a `u64`.
         let data_start = header + size_of::<u64>();
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-            metadata,
-            data_start,
-        })
+        Ok(Self { path: path.to_owned(), map, metadata, data_start })
     }
 
     /// The keys in the order in which the tensors lie in the file.
@@ -57,10 +52,8 @@ impl Segment {
     ///
     /// There is no such tensor, or its elements are not f32.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
-        let info = self
-            .metadata
-            .info(name)
-            .ok_or_else(|| self.error(name, "is missing".to_owned()))?;
+        let info =
+            self.metadata.info(name).ok_or_else(|| self.error(name, "is missing".to_owned()))?;
         if info.dtype != Dtype::F32 {
             return Err(self.error(name, format!("has type {}, expected F32", info.dtype)));
         }
@@ -72,11 +65,7 @@ impl Segment {
     }
 
     fn error(&self, name: &str, reason: String) -> Error {
-        Error::Tensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            reason,
-        }
+        Error::Tensor { path: self.path.clone(), name: name.to_owned(), reason }
     }
 }
 

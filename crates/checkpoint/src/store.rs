@@ -38,9 +38,7 @@ impl Store {
     /// The checkpoints in `directory`, which need not be there yet. Touches nothing.
     #[must_use]
     pub fn open(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Begins to save a checkpoint.
@@ -83,10 +81,7 @@ impl Store {
         for path in self.paths()?.iter().rev() {
             match verified(path) {
                 Ok(checkpoint) => {
-                    return Ok(Newest {
-                        checkpoint,
-                        skipped,
-                    });
+                    return Ok(Newest { checkpoint, skipped });
                 }
                 Err(corruption) => skipped.push(corruption),
             }

@@ -41,20 +41,10 @@ impl CheckpointWriter {
         let target = directory.join(checkpoint_name(facts.tokens_seen));
         let available = fs::available_bytes(directory).map_err(Error::read(directory))?;
         if available < needed {
-            return Err(Error::NoSpace {
-                path: target,
-                needed,
-                available,
-            });
+            return Err(Error::NoSpace { path: target, needed, available });
         }
         let folder = AtomicDirectory::create(&target).map_err(Error::write(&target))?;
-        Ok(Self {
-            folder,
-            target,
-            facts,
-            files: Vec::new(),
-            needed,
-        })
+        Ok(Self { folder, target, facts, files: Vec::new(), needed })
     }
 
     /// Writes one model segment: `fill` gives each tensor's little-endian bytes in the order of
@@ -83,11 +73,7 @@ impl CheckpointWriter {
             let data: usize = entries.iter().map(TensorEntry::bytes).sum();
             self.failed(&name, data as u64, error)
         })?;
-        self.files.push(FileRecord {
-            name,
-            bytes,
-            blake3,
-        });
+        self.files.push(FileRecord { name, bytes, blake3 });
         Ok(())
     }
 
@@ -102,10 +88,8 @@ impl CheckpointWriter {
     ///
     /// The same state gives the same bytes: that it does is checked here, by reading it back.
     pub fn state<T: Serialize + DeserializeOwned>(&mut self, state: &T) -> Result<(), Error> {
-        let exact = exact_json(state).map_err(|reason| Error::StateNotExact {
-            path: self.target.join(STATE),
-            reason,
-        })?;
+        let exact = exact_json(state)
+            .map_err(|reason| Error::StateNotExact { path: self.target.join(STATE), reason })?;
         self.file(STATE, &exact)
     }
 
@@ -115,10 +99,7 @@ impl CheckpointWriter {
     ///
     /// The disk refuses.
     pub fn logs(&mut self, positions: &LogPositions) -> Result<(), Error> {
-        self.file(
-            LOGS,
-            &json(positions).expect("a map of integers always serialises"),
-        )
+        self.file(LOGS, &json(positions).expect("a map of integers always serialises"))
     }
 
     /// Brings everything to disk, writes the manifest last, and gives the checkpoint its name.
@@ -135,21 +116,14 @@ impl CheckpointWriter {
     pub fn finish(mut self) -> Result<Saved, Error> {
         let manifest = Manifest::new(self.facts.clone(), std::mem::take(&mut self.files));
         if let Err(reason) = manifest.check_files() {
-            panic!(
-                "the manifest of {} is incomplete: {reason}",
-                self.target.display()
-            );
+            panic!("the manifest of {} is incomplete: {reason}", self.target.display());
         }
         self.file(MANIFEST, &manifest.to_bytes())?;
         let (target, needed) = (self.target, self.needed.max(manifest.bytes()));
         if let Err(error) = self.folder.commit() {
             return Err(refused(&target, needed, 0, error));
         }
-        Ok(Saved {
-            path: target,
-            state_digest: manifest.state_digest,
-            bytes: manifest.bytes(),
-        })
+        Ok(Saved { path: target, state_digest: manifest.state_digest, bytes: manifest.bytes() })
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -179,11 +153,7 @@ fn refused(path: &Path, needed: u64, written: u64, source: io::Error) -> Error {
     let path = path.to_owned();
     match (source.kind(), available) {
         (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, Some(available)) => {
-            Error::NoSpace {
-                path,
-                needed,
-                available: available + written,
-            }
+            Error::NoSpace { path, needed, available: available + written }
         }
         _ => Error::Write { path, source },
     }

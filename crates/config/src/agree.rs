@@ -8,10 +8,7 @@ use crate::node::KeyPath;
 
 /// The model's shape: the folder's, or as written where the folder is not there.
 pub(crate) fn architecture(facts: &Facts, loaded: &Loaded) -> Option<Architecture> {
-    facts
-        .architecture
-        .clone()
-        .or_else(|| loaded.config.model.architecture.clone())
+    facts.architecture.clone().or_else(|| loaded.config.model.architecture.clone())
 }
 
 /// Everything that contradicts something else.
@@ -29,10 +26,7 @@ fn shape_contradiction(loaded: &Loaded, facts: &Facts) -> Option<Diagnostic> {
     let (field, ours, theirs) = written.first_difference(found)?;
     let path = KeyPath::new("model.architecture").child(field);
     let folder = model.path.as_ref()?.join("config.json");
-    let message = format!(
-        "`{path}`: found {ours}, but {} has {theirs}",
-        folder.display()
-    );
+    let message = format!("`{path}`: found {ours}, but {} has {theirs}", folder.display());
     let help = "leave [model.architecture] out to take the folder's shape".to_owned();
     Some(loaded.diagnostic(&path, message, Some(help)))
 }
@@ -51,16 +45,9 @@ fn edition_contradictions(
     };
 
     let held_out = edition.held_out.as_ref();
-    let lengths = [
-        Some(edition.sequence_length),
-        held_out.map(|part| part.sequence_length),
-    ];
+    let lengths = [Some(edition.sequence_length), held_out.map(|part| part.sequence_length)];
     let expected = config.training.sequence_length as u64;
-    if let Some(found) = lengths
-        .into_iter()
-        .flatten()
-        .find(|found| *found != expected)
-    {
+    if let Some(found) = lengths.into_iter().flatten().find(|found| *found != expected) {
         refuse(
             format!("{name:?} has windows of {found} tokens, but a sequence here has {expected}"),
             "prepare the source with this sequence_length, or change training.sequence_length",
@@ -77,20 +64,9 @@ fn edition_contradictions(
             "prepare the source with the model's own tokenizer",
         );
     }
-    let (first_name, first) = facts
-        .editions
-        .iter()
-        .next()
-        .expect("this edition is among them");
-    let tokenizers = [
-        Some(&edition.tokenizer),
-        held_out.map(|part| &part.tokenizer),
-    ];
-    if tokenizers
-        .into_iter()
-        .flatten()
-        .any(|tokenizer| *tokenizer != first.tokenizer)
-    {
+    let (first_name, first) = facts.editions.iter().next().expect("this edition is among them");
+    let tokenizers = [Some(&edition.tokenizer), held_out.map(|part| &part.tokenizer)];
+    if tokenizers.into_iter().flatten().any(|tokenizer| *tokenizer != first.tokenizer) {
         refuse(
             format!("{name:?} was tokenised with another tokenizer than {first_name:?}"),
             "prepare all sources with the model's own tokenizer",
@@ -104,10 +80,7 @@ fn edition_contradictions(
         .iter()
         .any(|stage| is_drawn(&stage.mixture) || stage.mixture_end.as_ref().is_some_and(is_drawn));
     if used && edition.windows == 0 {
-        refuse(
-            format!("{name:?} has no windows"),
-            "prepare it from more text",
-        );
+        refuse(format!("{name:?} has no windows"), "prepare it from more text");
     }
     problems
 }

@@ -104,12 +104,7 @@ impl Batch {
     /// The configuration was not checked: neither `initial_tokens` nor a schedule is there.
     #[must_use]
     pub fn first_tokens(&self) -> Tokens {
-        let scheduled = || {
-            self.schedule
-                .as_ref()
-                .and_then(|s| s.0.first())
-                .map(|e| e.batch)
-        };
+        let scheduled = || self.schedule.as_ref().and_then(|s| s.0.first()).map(|e| e.batch);
         match self.mode {
             BatchMode::Steps => scheduled().or(self.initial_tokens),
             BatchMode::Fixed | BatchMode::Plateau => self.initial_tokens,
@@ -175,15 +170,9 @@ impl FromStr for BatchSchedule {
                 format!("`{part}` is not tokens_seen:batch, as in \"0:4Mi 200B:8Mi\"")
             })?;
             let tokens = |text: &str| text.parse::<Tokens>().map_err(|error| error.to_string());
-            Ok(ScheduleEntry {
-                tokens_seen: tokens(tokens_seen)?,
-                batch: tokens(batch)?,
-            })
+            Ok(ScheduleEntry { tokens_seen: tokens(tokens_seen)?, batch: tokens(batch)? })
         };
-        text.split_whitespace()
-            .map(entry)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split_whitespace().map(entry).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -205,9 +194,7 @@ impl Serialize for BatchSchedule {
 
 impl<'de> Deserialize<'de> for BatchSchedule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -286,11 +273,7 @@ mod tests {
     fn rungs(batch: &Batch, sequence_length: usize, learning_rate: f64) -> Vec<u64> {
         let first = batch.first_tokens();
         let largest = batch.largest_tokens(sequence_length, learning_rate);
-        batch
-            .rungs(first, largest)
-            .into_iter()
-            .map(|t| t.0)
-            .collect()
+        batch.rungs(first, largest).into_iter().map(|t| t.0).collect()
     }
 
     #[test]

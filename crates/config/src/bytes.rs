@@ -52,9 +52,8 @@ impl FromStr for Bytes {
             .find_map(|(suffix, unit)| Some((trimmed.strip_suffix(suffix)?, *unit)))
             .unwrap_or((trimmed, 1));
         let number: String = number.trim().chars().filter(|c| *c != '_').collect();
-        let amount: Decimal = number
-            .parse()
-            .map_err(|_| ParseBytesError::Syntax(text.to_owned()))?;
+        let amount: Decimal =
+            number.parse().map_err(|_| ParseBytesError::Syntax(text.to_owned()))?;
         let scaled = u128::from(amount.digits()) * unit;
         let divisor = 10u128.pow(u32::from(amount.scale()));
         if !scaled.is_multiple_of(divisor) {
@@ -125,19 +124,10 @@ mod tests {
     #[test]
     fn bad_amounts_are_refused() {
         for text in ["", "GiB", "16 apples", "-1B"] {
-            assert!(
-                matches!(text.parse::<Bytes>(), Err(ParseBytesError::Syntax(_))),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<Bytes>(), Err(ParseBytesError::Syntax(_))), "{text}");
         }
-        assert!(matches!(
-            "0.5B".parse::<Bytes>(),
-            Err(ParseBytesError::Fraction(_))
-        ));
-        assert!(matches!(
-            "99999999TiB".parse::<Bytes>(),
-            Err(ParseBytesError::TooLarge(_))
-        ));
+        assert!(matches!("0.5B".parse::<Bytes>(), Err(ParseBytesError::Fraction(_))));
+        assert!(matches!("99999999TiB".parse::<Bytes>(), Err(ParseBytesError::TooLarge(_))));
     }
 
     proptest! {

@@ -14,15 +14,9 @@ use crate::run::Stage;
 /// Windows are counted at their most: each stage's quota rounded up. A source whose edition is not
 /// there sets no limit yet.
 pub(crate) fn exceeded(loaded: &Loaded, facts: &Facts) -> Vec<Diagnostic> {
-    let mut ledger = Ledger {
-        loaded,
-        drawn: BTreeMap::new(),
-        limits: limits(loaded, facts),
-    };
+    let mut ledger = Ledger { loaded, drawn: BTreeMap::new(), limits: limits(loaded, facts) };
     let stages = loaded.config.stages.iter().enumerate();
-    stages
-        .flat_map(|(index, stage)| ledger.stage(index, stage))
-        .collect()
+    stages.flat_map(|(index, stage)| ledger.stage(index, stage)).collect()
 }
 
 struct Limit {
@@ -64,15 +58,11 @@ impl Ledger<'_> {
 
     /// The most sequences that this stage could have; `None` if nothing limits it.
     fn largest_sequences(&self, weights: &MixtureWeights) -> Option<u64> {
-        let limited = weights
-            .sources
-            .iter()
-            .enumerate()
-            .filter_map(|(index, source)| {
-                let left = self.limits.get(source)?.allowed();
-                let left = left.saturating_sub(self.drawn.get(source).copied().unwrap_or(0));
-                weights.sequences_at_most(index, left)
-            });
+        let limited = weights.sources.iter().enumerate().filter_map(|(index, source)| {
+            let left = self.limits.get(source)?.allowed();
+            let left = left.saturating_sub(self.drawn.get(source).copied().unwrap_or(0));
+            weights.sequences_at_most(index, left)
+        });
         limited.min()
     }
 
@@ -108,9 +98,7 @@ impl Ledger<'_> {
         };
         let cap = self.whole_run(source).div_ceil(limit.windows.max(1));
         let help = format!("{budget}; this run would need sources.{source}.max_epochs = {cap}");
-        let path = KeyPath::new("stages")
-            .child(stage_index)
-            .child("budget_tokens");
+        let path = KeyPath::new("stages").child(stage_index).child("budget_tokens");
         self.loaded.diagnostic(&path, message, Some(help))
     }
 
@@ -132,13 +120,7 @@ impl Ledger<'_> {
 fn limits(loaded: &Loaded, facts: &Facts) -> BTreeMap<String, Limit> {
     let limit = |(name, source): (&String, &crate::run::Source)| {
         let windows = facts.editions.get(name)?.windows;
-        Some((
-            name.clone(),
-            Limit {
-                windows,
-                cap: source.max_epochs?,
-            },
-        ))
+        Some((name.clone(), Limit { windows, cap: source.max_epochs? }))
     };
     loaded.config.sources.iter().filter_map(limit).collect()
 }

@@ -18,10 +18,7 @@ const EXTENT_LIMIT: usize = 1 << 24;
 
 /// Everything that is wrong with a run file, whatever the world looks like.
 pub(crate) fn run(config: &RunConfig, document: &Document) -> Vec<Diagnostic> {
-    let mut check = Check {
-        document,
-        problems: Vec::new(),
-    };
+    let mut check = Check { document, problems: Vec::new() };
     check.text("name", &config.name);
     check.model(config);
     check.training(config);
@@ -38,10 +35,7 @@ pub(crate) fn run(config: &RunConfig, document: &Document) -> Vec<Diagnostic> {
 
 /// Everything that is wrong with a file of `terrace prepare`.
 pub(crate) fn prepare(config: &PrepareConfig, document: &Document) -> Vec<Diagnostic> {
-    let mut check = Check {
-        document,
-        problems: Vec::new(),
-    };
+    let mut check = Check { document, problems: Vec::new() };
     check.text("source", &config.source);
     check.text("text_column", &config.text_column);
     check.at_least_one("sequence_length", config.sequence_length as u64);
@@ -56,19 +50,13 @@ pub(crate) fn prepare(config: &PrepareConfig, document: &Document) -> Vec<Diagno
         check.refuse(&KeyPath::new("maximum_characters"), message);
     }
     if config.inputs.is_empty() {
-        check.refuse(
-            &KeyPath::new("inputs"),
-            "`inputs` is empty, expected at least one",
-        );
+        check.refuse(&KeyPath::new("inputs"), "`inputs` is empty, expected at least one");
     }
     for (section, inputs) in [("inputs", &config.inputs), ("held_out", &config.held_out)] {
         for (index, input) in inputs.iter().enumerate() {
             if input.paths.is_empty() {
                 let path = KeyPath::new(section).child(index).child("paths");
-                check.refuse(
-                    &path,
-                    format!("`{path}` is empty, expected at least one file"),
-                );
+                check.refuse(&path, format!("`{path}` is empty, expected at least one file"));
             }
         }
     }
@@ -82,39 +70,28 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn refuse(&mut self, path: &KeyPath, message: impl Into<String>) {
-        self.problems
-            .push(self.document.diagnostic(path, message, None));
+        self.problems.push(self.document.diagnostic(path, message, None));
     }
 
     fn refuse_with_help(&mut self, path: &KeyPath, message: impl Into<String>, help: String) {
-        self.problems
-            .push(self.document.diagnostic(path, message, Some(help)));
+        self.problems.push(self.document.diagnostic(path, message, Some(help)));
     }
 
     fn text(&mut self, key: &str, text: &str) {
         if text.trim().is_empty() {
-            self.refuse(
-                &KeyPath::new(key),
-                format!("`{key}` is empty, expected a name"),
-            );
+            self.refuse(&KeyPath::new(key), format!("`{key}` is empty, expected a name"));
         }
     }
 
     fn at_least_one(&mut self, key: &str, value: u64) {
         if value == 0 {
-            self.refuse(
-                &KeyPath::new(key),
-                format!("`{key}`: found 0, expected at least 1"),
-            );
+            self.refuse(&KeyPath::new(key), format!("`{key}`: found 0, expected at least 1"));
         }
     }
 
     fn number(&mut self, path: &KeyPath, value: f64, expected: &str, holds: bool) {
         if !(value.is_finite() && holds) {
-            self.refuse(
-                path,
-                format!("`{path}`: found {value}, expected {expected}"),
-            );
+            self.refuse(path, format!("`{path}`: found {value}, expected {expected}"));
         }
     }
 
@@ -142,14 +119,8 @@ impl Check<'_> {
         let training = &config.training;
         for (key, value) in [
             ("training.sequence_length", training.sequence_length),
-            (
-                "training.micro_batch_sequences",
-                training.micro_batch_sequences,
-            ),
-            (
-                "training.cross_entropy_chunk_tokens",
-                training.cross_entropy_chunk_tokens,
-            ),
+            ("training.micro_batch_sequences", training.micro_batch_sequences),
+            ("training.cross_entropy_chunk_tokens", training.cross_entropy_chunk_tokens),
         ] {
             if !(1..=EXTENT_LIMIT).contains(&value) {
                 let message = format!("`{key}`: found {value}, expected 1 to 2^24");
@@ -160,10 +131,7 @@ impl Check<'_> {
             "training.max_consecutive_bad_steps",
             u64::from(training.max_consecutive_bad_steps),
         );
-        self.above_zero(
-            &KeyPath::new("training.gradient_norm_max"),
-            training.gradient_norm_max,
-        );
+        self.above_zero(&KeyPath::new("training.gradient_norm_max"), training.gradient_norm_max);
     }
 
     fn optimizer(&mut self, config: &RunConfig) {
@@ -176,12 +144,7 @@ impl Check<'_> {
             self.number(&path(key), beta, "a number from 0 to below 1", holds);
         }
         let decay = optimizer.weight_decay;
-        self.number(
-            &path("weight_decay"),
-            decay,
-            "a number that is zero or more",
-            decay >= 0.0,
-        );
+        self.number(&path("weight_decay"), decay, "a number that is zero or more", decay >= 0.0);
         let run = total_budget(config);
         if optimizer.warmup_tokens > run {
             let message = format!(
@@ -220,20 +183,15 @@ impl Check<'_> {
 
     fn stages(&mut self, config: &RunConfig) {
         if config.stages.is_empty() {
-            self.refuse(
-                &KeyPath::new("stages"),
-                "`stages` is empty, expected at least one",
-            );
+            self.refuse(&KeyPath::new("stages"), "`stages` is empty, expected at least one");
         }
         let mut names = BTreeMap::new();
         for (index, stage) in config.stages.iter().enumerate() {
             let path = KeyPath::new("stages").child(index);
             self.text(&path.child("name").to_string(), &stage.name);
             if let Some(first) = names.insert(&stage.name, index) {
-                let message = format!(
-                    "stage {index} has the name {:?} of stage {first}",
-                    stage.name
-                );
+                let message =
+                    format!("stage {index} has the name {:?} of stage {first}", stage.name);
                 self.refuse(&path.child("name"), message);
             }
             let sequence = config.training.sequence_length as u64;
@@ -249,16 +207,9 @@ impl Check<'_> {
             }
             self.mixture(config, stage, &path);
         }
-        let total = config
-            .stages
-            .iter()
-            .map(|s| u128::from(s.budget_tokens.0))
-            .sum::<u128>();
+        let total = config.stages.iter().map(|s| u128::from(s.budget_tokens.0)).sum::<u128>();
         if i64::try_from(total).is_err() {
-            self.refuse(
-                &KeyPath::new("stages"),
-                "the stages together have more tokens than 2^63",
-            );
+            self.refuse(&KeyPath::new("stages"), "the stages together have more tokens than 2^63");
         }
     }
 
@@ -266,10 +217,7 @@ impl Check<'_> {
         let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
         let before = self.problems.len();
         let mut known = |key: &str, mixture: &Mixture| {
-            for name in mixture
-                .keys()
-                .filter(|name| !config.sources.contains_key(*name))
-            {
+            for name in mixture.keys().filter(|name| !config.sources.contains_key(*name)) {
                 let help = match closest(name, &names) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("the sources are {}", names.join(", ")),
@@ -288,11 +236,7 @@ impl Check<'_> {
         if let Err(error) = MixtureWeights::of(stage) {
             let end_is_zero = stage.mixture.values().any(|weight| !weight.is_zero())
                 && error == crate::mixture::WeightsError::AllZero;
-            let path = path.child(if end_is_zero {
-                "mixture_end"
-            } else {
-                "mixture"
-            });
+            let path = path.child(if end_is_zero { "mixture_end" } else { "mixture" });
             self.refuse(&path, format!("`{path}`: {error}"));
         }
     }

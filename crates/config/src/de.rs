@@ -17,10 +17,7 @@ use crate::path::{LOCATION_NEWTYPE, PATH_NEWTYPE, resolve_location, resolve_path
 
 /// Reads a whole document.
 pub(crate) fn read<'de, T: Deserialize<'de>>(document: &'de Document) -> Result<T, Diagnostic> {
-    let reader = NodeReader {
-        node: &document.root,
-        texts: &document.texts,
-    };
+    let reader = NodeReader { node: &document.root, texts: &document.texts };
     T::deserialize(reader).map_err(|fault| fault.into_diagnostic(document))
 }
 
@@ -61,16 +58,8 @@ impl<'de> NodeReader<'de> {
             Value::Float { value, .. } => visitor.visit_f64(*value),
             Value::Boolean(boolean) => visitor.visit_bool(*boolean),
             Value::Foreign(what) => Err(de::Error::invalid_type(Unexpected::Other(what), &visitor)),
-            Value::Array(nodes) => visitor.visit_seq(Elements {
-                reader: self,
-                nodes,
-                next: 0,
-            }),
-            Value::Table(entries) => visitor.visit_map(Entries {
-                reader: self,
-                entries,
-                next: 0,
-            }),
+            Value::Array(nodes) => visitor.visit_seq(Elements { reader: self, nodes, next: 0 }),
+            Value::Table(entries) => visitor.visit_map(Entries { reader: self, entries, next: 0 }),
         }
     }
 }
@@ -79,8 +68,7 @@ impl<'de> Deserializer<'de> for NodeReader<'de> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.visit(visitor)
-            .map_err(|fault| fault.at(&self.node.origin))
+        self.visit(visitor).map_err(|fault| fault.at(&self.node.origin))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -123,8 +111,7 @@ impl<'de> Deserializer<'de> for NodeReader<'de> {
             Value::String(name) => visitor.visit_enum(UnitVariant(name)),
             _ => {
                 let quoted: Vec<String> = variants.iter().map(|text| format!("{text:?}")).collect();
-                self.visit(ExpectOneOf(quoted.join(" or ")))
-                    .map(|never| match never {})
+                self.visit(ExpectOneOf(quoted.join(" or "))).map(|never| match never {})
             }
         };
         result.map_err(|fault| fault.at(&self.node.origin))
@@ -155,9 +142,7 @@ impl<'de> SeqAccess<'de> for Elements<'de> {
         let index = self.next;
         self.next += 1;
         let element = seed.deserialize(self.reader.other(node));
-        element
-            .map(Some)
-            .map_err(|fault| fault.at(&node.origin).within(index))
+        element.map(Some).map_err(|fault| fault.at(&node.origin).within(index))
     }
 }
 
@@ -178,9 +163,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             return Ok(None);
         };
         let key: StrDeserializer<'_, Fault> = entry.key.as_str().into_deserializer();
-        seed.deserialize(key)
-            .map(Some)
-            .map_err(|fault| fault.at(&entry.key_origin))
+        seed.deserialize(key).map(Some).map_err(|fault| fault.at(&entry.key_origin))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {

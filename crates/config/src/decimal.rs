@@ -42,10 +42,7 @@ impl Decimal {
     /// `digits` has more than 15 digits, or `scale` is above 15.
     #[must_use]
     pub fn new(digits: u64, scale: u8) -> Self {
-        assert!(
-            digits < DIGITS_LIMIT && scale <= 15,
-            "{digits}e-{scale} is out of range"
-        );
+        assert!(digits < DIGITS_LIMIT && scale <= 15, "{digits}e-{scale} is out of range");
         let mut decimal = Self { digits, scale };
         while decimal.scale > 0 && decimal.digits.is_multiple_of(10) {
             decimal.digits /= 10;
@@ -107,9 +104,7 @@ impl FromStr for Decimal {
             return Err(syntax());
         }
         let fraction = fraction.trim_end_matches('0');
-        let mut digits: u64 = format!("{whole}{fraction}")
-            .parse()
-            .map_err(|_| too_precise())?;
+        let mut digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| too_precise())?;
         let mut scale =
             i32::try_from(fraction.len()).map_err(|_| too_precise())? - exponent.min(400);
         while digits != 0 && scale < 0 {
@@ -203,32 +198,19 @@ mod tests {
             ("+0.1", 1, 1),
             ("1.000000000000000000000000", 1, 0),
         ] {
-            assert_eq!(
-                text.parse::<Decimal>(),
-                Ok(Decimal::new(digits, scale)),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Decimal>(), Ok(Decimal::new(digits, scale)), "{text}");
         }
     }
 
     #[test]
     fn bad_texts_are_refused() {
         for text in ["", "x", ".5", "1.", "1e", "nan", "inf", "1.2.3"] {
-            assert!(
-                matches!(text.parse::<Decimal>(), Err(ParseDecimalError::Syntax(_))),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<Decimal>(), Err(ParseDecimalError::Syntax(_))), "{text}");
         }
-        assert!(matches!(
-            "-1".parse::<Decimal>(),
-            Err(ParseDecimalError::Negative(_))
-        ));
+        assert!(matches!("-1".parse::<Decimal>(), Err(ParseDecimalError::Negative(_))));
         for text in ["1234567890123456", "1e-16", "1e300"] {
             assert!(
-                matches!(
-                    text.parse::<Decimal>(),
-                    Err(ParseDecimalError::TooPrecise(_))
-                ),
+                matches!(text.parse::<Decimal>(), Err(ParseDecimalError::TooPrecise(_))),
                 "{text}"
             );
         }

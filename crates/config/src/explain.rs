@@ -62,9 +62,7 @@ impl<C: Serialize> Loaded<C> {
     fn walk(&self, value: &Value, path: &KeyPath, found: &mut Vec<Explanation>) {
         match value {
             Value::Object(fields) => {
-                fields
-                    .iter()
-                    .for_each(|(key, value)| self.walk(value, &path.child(key), found));
+                fields.iter().for_each(|(key, value)| self.walk(value, &path.child(key), found));
             }
             Value::Array(values) if values.iter().any(Value::is_object) => {
                 let numbered = values.iter().enumerate();
@@ -76,29 +74,17 @@ impl<C: Serialize> Loaded<C> {
 
     fn explain_leaf(&self, value: &Value, path: &KeyPath) -> Explanation {
         let node = self.document.get(path);
-        let from = node.map_or(Provenance::Default, |node| {
-            match self.document.place(node) {
-                (text, _) if text.is_override => Provenance::Set,
-                (text, line) => Provenance::File {
-                    path: text.name.clone(),
-                    line,
-                },
-            }
+        let from = node.map_or(Provenance::Default, |node| match self.document.place(node) {
+            (text, _) if text.is_override => Provenance::Set,
+            (text, line) => Provenance::File { path: text.name.clone(), line },
         });
         let written = node
             .map(|node| {
                 let (text, _) = self.document.place(node);
-                text.text[node.origin.span.clone()]
-                    .trim_matches('"')
-                    .to_owned()
+                text.text[node.origin.span.clone()].trim_matches('"').to_owned()
             })
             .filter(|written| *written != plain(value));
-        Explanation {
-            key: path.to_string(),
-            value: value.clone(),
-            written,
-            from,
-        }
+        Explanation { key: path.to_string(), value: value.clone(), written, from }
     }
 }
 
@@ -112,12 +98,7 @@ pub fn render_explanation(explanations: &[Explanation]) -> String {
     let longest =
         |text: fn(&Explanation) -> usize| explanations.iter().map(text).max().unwrap_or(0);
     let keys = longest(|e| e.key.len());
-    let values = explanations
-        .iter()
-        .map(|e| value(e).len())
-        .max()
-        .unwrap_or(0)
-        .min(48);
+    let values = explanations.iter().map(|e| value(e).len()).max().unwrap_or(0).min(48);
     let mut text = String::new();
     for explanation in explanations {
         let written = match &explanation.written {
@@ -125,10 +106,7 @@ pub fn render_explanation(explanations: &[Explanation]) -> String {
             None => String::new(),
         };
         let (key, value) = (&explanation.key, value(explanation));
-        text += &format!(
-            "{key:keys$}  {value:values$}  {}{written}\n",
-            explanation.from
-        );
+        text += &format!("{key:keys$}  {value:values$}  {}{written}\n", explanation.from);
     }
     text
 }

@@ -71,28 +71,19 @@ pub fn gather(config: &RunConfig) -> Result<Facts, Error> {
             editions.insert(name.clone(), facts);
         }
     }
-    let tokenizer_found = config
-        .model
-        .tokenizer_path()
-        .is_some_and(|path| path.is_file());
-    Ok(Facts {
-        architecture,
-        tokenizer_found,
-        editions,
-    })
+    let tokenizer_found = config.model.tokenizer_path().is_some_and(|path| path.is_file());
+    Ok(Facts { architecture, tokenizer_found, editions })
 }
 
 fn architecture(path: &Path) -> Result<Option<Architecture>, Error> {
     let Some(text) = read_if_there(path)? else {
         return Ok(None);
     };
-    Architecture::from_hugging_face(&text)
-        .map(Some)
-        .map_err(|error| Error::Fact {
-            path: path.to_owned(),
-            reason: error.to_string(),
-            remedy: "a run needs a Hugging Face folder of a plain Llama model".to_owned(),
-        })
+    Architecture::from_hugging_face(&text).map(Some).map_err(|error| Error::Fact {
+        path: path.to_owned(),
+        reason: error.to_string(),
+        remedy: "a run needs a Hugging Face folder of a plain Llama model".to_owned(),
+    })
 }
 
 fn manifest<T: serde::de::DeserializeOwned>(edition: &Path) -> Result<Option<T>, Error> {
@@ -100,22 +91,17 @@ fn manifest<T: serde::de::DeserializeOwned>(edition: &Path) -> Result<Option<T>,
     let Some(text) = read_if_there(&path)? else {
         return Ok(None);
     };
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| Error::Fact {
-            path,
-            reason: format!("not the manifest of an edition: {error}"),
-            remedy: "prepare the source again".to_owned(),
-        })
+    serde_json::from_str(&text).map(Some).map_err(|error| Error::Fact {
+        path,
+        reason: format!("not the manifest of an edition: {error}"),
+        remedy: "prepare the source again".to_owned(),
+    })
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
     }
 }

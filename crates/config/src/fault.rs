@@ -26,12 +26,7 @@ pub(crate) enum Kind {
 
 impl Fault {
     pub(crate) fn new(kind: Kind, help: Option<String>) -> Self {
-        Self {
-            kind,
-            help,
-            origin: None,
-            path: Vec::new(),
-        }
+        Self { kind, help, origin: None, path: Vec::new() }
     }
 
     pub(crate) fn at(mut self, origin: &Origin) -> Self {
@@ -47,12 +42,7 @@ impl Fault {
     pub(crate) fn into_diagnostic(self, document: &Document) -> Diagnostic {
         let origin = self.origin.unwrap_or_else(|| document.root.origin.clone());
         let full = |key: &str| {
-            let keys = self
-                .path
-                .iter()
-                .map(String::as_str)
-                .chain([key])
-                .collect::<Vec<_>>();
+            let keys = self.path.iter().map(String::as_str).chain([key]).collect::<Vec<_>>();
             keys.join(".")
         };
         let message = match self.kind {
@@ -89,10 +79,7 @@ impl de::Error for Fault {
             Unexpected::Float(float) => format!("the number {float}"),
             other => other.to_string(),
         };
-        Self::new(
-            Kind::Value(format!("found {found}, expected {}", plain(expected))),
-            None,
-        )
+        Self::new(Kind::Value(format!("found {found}, expected {}", plain(expected))), None)
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -100,10 +87,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(
-            Kind::UnknownKey(field.to_owned()),
-            Some(suggest(field, expected)),
-        )
+        Self::new(Kind::UnknownKey(field.to_owned()), Some(suggest(field, expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -145,10 +129,7 @@ fn suggest(found: &str, expected: &[&str]) -> String {
 
 /// The candidate with the fewest edits, if these are few for the length of the word.
 pub(crate) fn closest<'a>(found: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let (distance, nearest) = candidates
-        .iter()
-        .map(|c| (edit_distance(found, c), *c))
-        .min()?;
+    let (distance, nearest) = candidates.iter().map(|c| (edit_distance(found, c), *c)).min()?;
     (distance <= 1 + found.chars().count() / 4).then_some(nearest)
 }
 

@@ -117,11 +117,7 @@ impl Architecture {
 
 fn refuse_other_models(fields: &Map<String, Value>) -> Result<(), ArchitectureError> {
     let refuse = |field, found: &Value, expected| {
-        Err(ArchitectureError::Unsupported {
-            field,
-            found: found.to_string(),
-            expected,
-        })
+        Err(ArchitectureError::Unsupported { field, found: found.to_string(), expected })
     };
     let kind = present(fields, "model_type");
     let classes = present(fields, "architectures");
@@ -133,20 +129,13 @@ fn refuse_other_models(fields: &Map<String, Value>) -> Result<(), ArchitectureEr
     }
     if let Some(classes) = classes {
         let is_llama = |class: &Value| class == "LlamaForCausalLM" || class == "LlamaModel";
-        if !classes
-            .as_array()
-            .is_some_and(|classes| classes.iter().any(is_llama))
-        {
+        if !classes.as_array().is_some_and(|classes| classes.iter().any(is_llama)) {
             return refuse("architectures", classes, "[\"LlamaForCausalLM\"]");
         }
     }
     for field in ["attention_bias", "mlp_bias"] {
         if boolean(fields, field)? {
-            return refuse(
-                field,
-                &Value::Bool(true),
-                "false: matrices here have no bias",
-            );
+            return refuse(field, &Value::Bool(true), "false: matrices here have no bias");
         }
     }
     if let Some(activation) = present(fields, "hidden_act").filter(|a| *a != "silu") {
@@ -155,11 +144,7 @@ fn refuse_other_models(fields: &Map<String, Value>) -> Result<(), ArchitectureEr
     if let Some(scaling) = present(fields, "rope_scaling") {
         // Newer writers repeat the plain rotary embedding under the old name.
         if !is_plain_rope(scaling) {
-            return refuse(
-                "rope_scaling",
-                scaling,
-                "null: scaled positions are not supported",
-            );
+            return refuse("rope_scaling", scaling, "null: scaled positions are not supported");
         }
     }
     match present(fields, "rope_parameters") {
@@ -171,9 +156,7 @@ fn refuse_other_models(fields: &Map<String, Value>) -> Result<(), ArchitectureEr
 }
 
 fn is_plain_rope(parameters: &Value) -> bool {
-    let kind = parameters
-        .get("rope_type")
-        .or_else(|| parameters.get("type"));
+    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
     parameters.is_object() && kind.is_none_or(|kind| kind == "default")
 }
 
@@ -210,14 +193,11 @@ fn number(
         return Ok(None);
     };
     let found = || value.to_string();
-    value
-        .as_f64()
-        .map(Some)
-        .ok_or_else(|| ArchitectureError::WrongType {
-            field,
-            found: found(),
-            expected: "a number",
-        })
+    value.as_f64().map(Some).ok_or_else(|| ArchitectureError::WrongType {
+        field,
+        found: found(),
+        expected: "a number",
+    })
 }
 
 fn boolean(fields: &Map<String, Value>, field: &'static str) -> Result<bool, ArchitectureError> {
@@ -244,12 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let odd = Architecture {
-            rope_theta: 5e6,
-            rms_norm_eps: 1e-5,
-            head_dim: 64,
-            ..yi(32)
-        };
+        let odd = Architecture { rope_theta: 5e6, rms_norm_eps: 1e-5, head_dim: 64, ..yi(32) };
         for architecture in [yi(48), odd] {
             let json = architecture.to_hugging_face().to_string();
             assert_eq!(Architecture::from_hugging_face(&json), Ok(architecture));
@@ -280,10 +255,7 @@ mod tests {
             ("mlp_bias", json!(true)),
             ("hidden_act", json!("gelu")),
             ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
-            (
-                "rope_parameters",
-                json!({"rope_theta": 1e4, "rope_type": "yarn"}),
-            ),
+            ("rope_parameters", json!({"rope_theta": 1e4, "rope_type": "yarn"})),
         ] {
             match with(field, value) {
                 Err(ArchitectureError::Unsupported { field: found, .. }) => {
@@ -294,21 +266,12 @@ mod tests {
         }
         assert!(matches!(
             with("num_key_value_heads", json!(5)),
-            Err(ArchitectureError::Impossible {
-                field: "num_key_value_heads",
-                ..
-            })
+            Err(ArchitectureError::Impossible { field: "num_key_value_heads", .. })
         ));
-        assert_eq!(
-            with("vocab_size", Value::Null),
-            Err(ArchitectureError::Missing("vocab_size"))
-        );
+        assert_eq!(with("vocab_size", Value::Null), Err(ArchitectureError::Missing("vocab_size")));
         assert!(matches!(
             with("vocab_size", json!("many")),
-            Err(ArchitectureError::WrongType {
-                field: "vocab_size",
-                ..
-            })
+            Err(ArchitectureError::WrongType { field: "vocab_size", .. })
         ));
         assert!(matches!(
             Architecture::from_hugging_face("[]"),

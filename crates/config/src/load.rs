@@ -59,10 +59,7 @@ fn load_checked<C: DeserializeOwned + Serialize>(
     for (path, value) in overrides {
         loader.set(&mut root, path, value)?;
     }
-    let document = Document {
-        texts: loader.texts,
-        root,
-    };
+    let document = Document { texts: loader.texts, root };
     let config = de::read(&document).map_err(|diagnostic| Error::Invalid(vec![diagnostic]))?;
     let problems = check(&config, &document);
     if problems.is_empty() {
@@ -85,10 +82,7 @@ impl Loader {
             Some(origin) => {
                 self.invalid(origin, format!("cannot read {}: {source}", path.display()))
             }
-            None => Error::Read {
-                path: path.to_owned(),
-                source,
-            },
+            None => Error::Read { path: path.to_owned(), source },
         })?;
         let identity = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if let (true, Some(origin)) = (self.open.contains(&identity), extended_by) {
@@ -103,10 +97,7 @@ impl Loader {
         });
         let table = DeTable::parse(&text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
-            self.invalid(
-                &Origin { text: index, span },
-                error.message().to_lowercase_first(),
-            )
+            self.invalid(&Origin { text: index, span }, error.message().to_lowercase_first())
         })?;
         let mut root = Node::from_table(&table, index, 0);
         root.origin.span = 0..0;
@@ -160,10 +151,7 @@ impl Loader {
             text: Arc::from(text.as_str()),
             is_override: true,
         });
-        let key_origin = Origin {
-            text: index,
-            span: 0..path.len(),
-        };
+        let key_origin = Origin { text: index, span: 0..path.len() };
         let keys = keys_of(path).ok_or_else(|| {
             let message = format!("`{path}` is not a path of keys such as stages.0.budget_tokens");
             self.invalid(&key_origin, message)
@@ -174,10 +162,7 @@ impl Loader {
             // `--set device=cuda` needs no quotes.
             Err(_) => Node {
                 value: Value::String(value.to_owned()),
-                origin: Origin {
-                    text: index,
-                    span: offset..text.len(),
-                },
+                origin: Origin { text: index, span: offset..text.len() },
             },
         };
         insert(root, &keys, &key_origin, node).map_err(|message| self.invalid(&key_origin, message))
@@ -212,26 +197,16 @@ fn insert(root: &mut Node, keys: &[String], origin: &Origin, node: Node) -> Resu
     let child = match &mut root.value {
         Value::Array(nodes) => {
             let count = nodes.len();
-            key.parse::<usize>()
-                .ok()
-                .and_then(|index| nodes.get_mut(index))
-                .ok_or_else(|| {
-                    format!("`{key}` is not a place in an array of {count}, counted from 0")
-                })?
+            key.parse::<usize>().ok().and_then(|index| nodes.get_mut(index)).ok_or_else(|| {
+                format!("`{key}` is not a place in an array of {count}, counted from 0")
+            })?
         }
         Value::Table(entries) => {
             let position = entries.iter().position(|entry| entry.key == *key);
             let position = position.unwrap_or_else(|| {
                 let value = Value::Table(Vec::new());
-                let node = Node {
-                    value,
-                    origin: origin.clone(),
-                };
-                entries.push(Entry {
-                    key: key.clone(),
-                    key_origin: origin.clone(),
-                    node,
-                });
+                let node = Node { value, origin: origin.clone() };
+                entries.push(Entry { key: key.clone(), key_origin: origin.clone(), node });
                 entries.len() - 1
             });
             // An unknown key is then reported where it was written: in the override.
@@ -250,20 +225,14 @@ trait LowercaseFirst {
 impl LowercaseFirst for str {
     fn to_lowercase_first(&self) -> String {
         let mut chars = self.chars();
-        chars.next().map_or_else(String::new, |first| {
-            first.to_lowercase().chain(chars).collect()
-        })
+        chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
     }
 }
 
 impl<C> Loaded<C> {
     /// The files that the configuration was read from, the main one first.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.document
-            .texts
-            .iter()
-            .filter(|text| !text.is_override)
-            .map(|text| text.name.as_path())
+        self.document.texts.iter().filter(|text| !text.is_override).map(|text| text.name.as_path())
     }
 
     pub(crate) fn diagnostic(

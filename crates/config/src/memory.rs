@@ -78,9 +78,7 @@ impl MemoryModel {
     #[must_use]
     pub fn gradient_in_flight_bytes(&self) -> u64 {
         let architecture = &self.architecture;
-        let largest = architecture
-            .layer_parameters()
-            .max(architecture.embedding_parameters());
+        let largest = architecture.layer_parameters().max(architecture.embedding_parameters());
         bytes(u128::from(largest))
     }
 
@@ -107,10 +105,8 @@ impl MemoryModel {
         let mlp = self.tokens * u128::from(a.intermediate_size);
         let scores = self.tokens * self.sequence_length * u128::from(a.num_attention_heads);
         let term = |name, elements| Term { name, elements };
-        let attention_working = vec![term(
-            "gradients of probabilities, quotients and scores",
-            3 * scores,
-        )];
+        let attention_working =
+            vec![term("gradients of probabilities, quotients and scores", 3 * scores)];
         let mlp_working = vec![
             term("gradients of product, gate, its sigmoid and up", 4 * mlp),
             term("gradients of the residual", 2 * residual),
@@ -145,8 +141,7 @@ impl MemoryModel {
     /// Everything at the worst moment: weights, moments, gradients and activations.
     #[must_use]
     pub fn peak_bytes(&self, kept_layers: u64) -> u64 {
-        self.state_bytes()
-            .saturating_add(self.activations_bytes(kept_layers))
+        self.state_bytes().saturating_add(self.activations_bytes(kept_layers))
     }
 
     /// How many layers can keep their graph within `budget` bytes; 0 where even recomputing every
@@ -154,10 +149,7 @@ impl MemoryModel {
     #[must_use]
     pub fn kept_layers(&self, budget: u64) -> u64 {
         let fits = |kept: &u64| self.peak_bytes(*kept) <= budget;
-        (0..=self.architecture.num_hidden_layers)
-            .rev()
-            .find(fits)
-            .unwrap_or(0)
+        (0..=self.architecture.num_hidden_layers).rev().find(fits).unwrap_or(0)
     }
 
     fn state_bytes(&self) -> u64 {
@@ -178,16 +170,9 @@ impl MemoryModel {
 
         // The head holds its input, the normalised and the scaled, and the gradient of the last.
         let at_head = held + 4 * residual + self.logits_chunk();
-        let at_top_layer = if kept > 0 {
-            held + working + residual
-        } else {
-            0
-        };
-        let at_recomputed_layer = if recomputed > 0 {
-            recomputed * residual + layer + working + residual
-        } else {
-            0
-        };
+        let at_top_layer = if kept > 0 { held + working + residual } else { 0 };
+        let at_recomputed_layer =
+            if recomputed > 0 { recomputed * residual + layer + working + residual } else { 0 };
         at_head.max(at_top_layer).max(at_recomputed_layer)
     }
 
@@ -245,16 +230,10 @@ mod tests {
             head_dim: 2,
             ..yi(3)
         };
-        let training = Training {
-            sequence_length: 3,
-            ..training(2)
-        };
+        let training = Training { sequence_length: 3, ..training(2) };
         let graph = MemoryModel::new(&architecture, &training).layer_graph();
         // Six tokens: 7 residuals of 4, 2 of 4 for q and its output, 2 of 2 for k and v, 5 of 6.
-        assert_eq!(
-            sum(&graph.kept),
-            6 * (7 * 4 + 2 * 4 + 2 * 2 + 5 * 6) + 2 * (2 * 2 * 3 * 3)
-        );
+        assert_eq!(sum(&graph.kept), 6 * (7 * 4 + 2 * 4 + 2 * 2 + 5 * 6) + 2 * (2 * 2 * 3 * 3));
     }
 
     #[test]
@@ -274,10 +253,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_never_larger_than_the_batch() {
-        let small = Training {
-            sequence_length: 8,
-            ..training(1)
-        };
+        let small = Training { sequence_length: 8, ..training(1) };
         let memory = MemoryModel::new(&yi(1), &small);
         assert_eq!(memory.logits_chunk_bytes(), 4 * 4 * 8 * 64000);
     }

@@ -95,11 +95,7 @@ impl MixtureWeights {
 }
 
 fn integer_parts(sources: &[String], mixture: &Mixture) -> Result<Vec<u128>, WeightsError> {
-    let scale = mixture
-        .values()
-        .map(|weight| weight.scale())
-        .max()
-        .unwrap_or(0);
+    let scale = mixture.values().map(|weight| weight.scale()).max().unwrap_or(0);
     let part = |source: &String| {
         let weight = mixture.get(source).copied().unwrap_or_default();
         u128::from(weight.digits()) * 10u128.pow(u32::from(scale - weight.scale()))
@@ -112,11 +108,7 @@ fn integer_parts(sources: &[String], mixture: &Mixture) -> Result<Vec<u128>, Wei
     let parts: Vec<u128> = parts.into_iter().map(|part| part / divisor).collect();
     let total: u128 = parts.iter().sum();
     // Checked for each end alone too, so that their common multiple cannot overflow.
-    if total > TOTAL_LIMIT {
-        Err(WeightsError::TooPrecise(total))
-    } else {
-        Ok(parts)
-    }
+    if total > TOTAL_LIMIT { Err(WeightsError::TooPrecise(total)) } else { Ok(parts) }
 }
 
 fn gcd(mut a: u128, mut b: u128) -> u128 {
@@ -136,10 +128,7 @@ pub(crate) mod tests {
 
     pub(crate) fn stage(start: &[(&str, &str)], end: Option<&[(&str, &str)]>) -> Stage {
         let mixture = |pairs: &[(&str, &str)]| -> Mixture {
-            pairs
-                .iter()
-                .map(|(name, w)| ((*name).to_owned(), w.parse().unwrap()))
-                .collect()
+            pairs.iter().map(|(name, w)| ((*name).to_owned(), w.parse().unwrap())).collect()
         };
         Stage {
             name: "one".to_owned(),
@@ -153,26 +142,19 @@ pub(crate) mod tests {
 
     #[test]
     fn decimals_become_small_integers() {
-        let weights = MixtureWeights::of(&stage(
-            &[("en", "0.5"), ("code", "0.3"), ("math", "0.20")],
-            None,
-        ))
-        .unwrap();
+        let weights =
+            MixtureWeights::of(&stage(&[("en", "0.5"), ("code", "0.3"), ("math", "0.20")], None))
+                .unwrap();
         assert_eq!(weights.sources, ["code", "en", "math"]);
-        assert_eq!(
-            (weights.start.as_slice(), weights.total),
-            ([3, 5, 2].as_slice(), 10)
-        );
+        assert_eq!((weights.start.as_slice(), weights.total), ([3, 5, 2].as_slice(), 10));
         assert!(weights.is_constant());
     }
 
     #[test]
     fn both_ends_share_a_total() {
-        let weights = MixtureWeights::of(&stage(
-            &[("a", "1"), ("b", "1")],
-            Some(&[("b", "2"), ("c", "1")]),
-        ))
-        .unwrap();
+        let weights =
+            MixtureWeights::of(&stage(&[("a", "1"), ("b", "1")], Some(&[("b", "2"), ("c", "1")])))
+                .unwrap();
         assert_eq!(weights.sources, ["a", "b", "c"]);
         assert_eq!(weights.total, 6);
         assert_eq!(weights.start, [3, 3, 0]);
@@ -184,10 +166,7 @@ pub(crate) mod tests {
         let all_zero = stage(&[("a", "0"), ("b", "0.0")], None);
         assert_eq!(MixtureWeights::of(&all_zero), Err(WeightsError::AllZero));
         let too_precise = stage(&[("a", "1"), ("b", "0.0000000000001")], None);
-        assert!(matches!(
-            MixtureWeights::of(&too_precise),
-            Err(WeightsError::TooPrecise(_))
-        ));
+        assert!(matches!(MixtureWeights::of(&too_precise), Err(WeightsError::TooPrecise(_))));
     }
 
     proptest! {

@@ -168,9 +168,8 @@ impl Architecture {
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if let Some((field, value)) = extents
-            .into_iter()
-            .find(|(_, value)| !(1..=EXTENT_LIMIT).contains(value))
+        if let Some((field, value)) =
+            extents.into_iter().find(|(_, value)| !(1..=EXTENT_LIMIT).contains(value))
         {
             return Some((field, format!("found {value}, expected 1 to 2^24")));
         }
@@ -178,10 +177,7 @@ impl Architecture {
             let problem = format!("found {}, expected at most 2^12", self.num_hidden_layers);
             return Some(("num_hidden_layers", problem));
         }
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let problem = format!(
                 "{} query heads cannot share {} key and value heads evenly, expected a divisor",
                 self.num_attention_heads, self.num_key_value_heads
@@ -204,13 +200,9 @@ impl Architecture {
             ("rope_theta", self.rope_theta),
             ("initializer_range", self.initializer_range),
         ];
-        let (field, value) = positive
-            .into_iter()
-            .find(|(_, value)| !(value.is_finite() && *value > 0.0))?;
-        Some((
-            field,
-            format!("found {value}, expected a number above zero"),
-        ))
+        let (field, value) =
+            positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0))?;
+        Some((field, format!("found {value}, expected a number above zero")))
     }
 
     /// The first field in which two shapes differ, with both values; the standard deviation of the
@@ -269,14 +261,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_tied_head_is_counted_once_but_multiplied() {
-        let tied = Architecture {
-            tie_word_embeddings: true,
-            ..yi(48)
-        };
-        assert_eq!(
-            yi(48).parameter_count() - tied.parameter_count(),
-            64000 * 4096
-        );
+        let tied = Architecture { tie_word_embeddings: true, ..yi(48) };
+        assert_eq!(yi(48).parameter_count() - tied.parameter_count(), 64000 * 4096);
         assert_eq!(yi(48).matrix_parameters(), tied.matrix_parameters());
     }
 
@@ -293,24 +279,9 @@ pub(crate) mod tests {
         let field = |architecture: Architecture| architecture.problem().map(|(field, _)| field);
         assert_eq!(field(yi(48)), None);
         assert_eq!(field(yi(0)), Some("num_hidden_layers"));
-        let uneven = Architecture {
-            num_key_value_heads: 5,
-            ..yi(48)
-        };
+        let uneven = Architecture { num_key_value_heads: 5, ..yi(48) };
         assert_eq!(field(uneven), Some("num_key_value_heads"));
-        assert_eq!(
-            field(Architecture {
-                head_dim: 127,
-                ..yi(48)
-            }),
-            Some("head_dim")
-        );
-        assert_eq!(
-            field(Architecture {
-                rope_theta: -1.0,
-                ..yi(48)
-            }),
-            Some("rope_theta")
-        );
+        assert_eq!(field(Architecture { head_dim: 127, ..yi(48) }), Some("head_dim"));
+        assert_eq!(field(Architecture { rope_theta: -1.0, ..yi(48) }), Some("rope_theta"));
     }
 }

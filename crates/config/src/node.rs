@@ -96,22 +96,13 @@ impl Node {
 
     /// Reads a parsed table, whose spans count from `offset`.
     pub(crate) fn from_table(table: &Spanned<DeTable<'_>>, text: usize, offset: usize) -> Self {
-        let origin = Origin {
-            text,
-            span: shift(table.span(), offset),
-        };
-        Self {
-            value: table_value(table.get_ref(), text, offset),
-            origin,
-        }
+        let origin = Origin { text, span: shift(table.span(), offset) };
+        Self { value: table_value(table.get_ref(), text, offset), origin }
     }
 
     /// Reads a parsed value, whose spans count from `offset`.
     pub(crate) fn from_value(value: &Spanned<DeValue<'_>>, text: usize, offset: usize) -> Self {
-        let origin = Origin {
-            text,
-            span: shift(value.span(), offset),
-        };
+        let origin = Origin { text, span: shift(value.span(), offset) };
         let value = match value.get_ref() {
             DeValue::String(string) => Value::String(string.clone().into_owned()),
             DeValue::Integer(integer) => {
@@ -126,12 +117,9 @@ impl Node {
             },
             DeValue::Boolean(boolean) => Value::Boolean(*boolean),
             DeValue::Datetime(datetime) => Value::Foreign(format!("the date {datetime}")),
-            DeValue::Array(array) => Value::Array(
-                array
-                    .iter()
-                    .map(|v| Self::from_value(v, text, offset))
-                    .collect(),
-            ),
+            DeValue::Array(array) => {
+                Value::Array(array.iter().map(|v| Self::from_value(v, text, offset)).collect())
+            }
             DeValue::Table(table) => table_value(table, text, offset),
         };
         Self { value, origin }
@@ -173,10 +161,7 @@ fn table_value(table: &DeTable<'_>, text: usize, offset: usize) -> Value {
     let entry =
         |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| Entry {
             key: key.get_ref().clone().into_owned(),
-            key_origin: Origin {
-                text,
-                span: shift(key.span(), offset),
-            },
+            key_origin: Origin { text, span: shift(key.span(), offset) },
             node: Node::from_value(value, text, offset),
         };
     Value::Table(table.iter().map(entry).collect())
@@ -189,9 +174,7 @@ fn shift(span: Range<usize>, offset: usize) -> Range<usize> {
 impl Document {
     /// The value at a path, if it was written.
     pub(crate) fn get(&self, path: &KeyPath) -> Option<&Node> {
-        path.0
-            .iter()
-            .try_fold(&self.root, |node, key| node.child(key))
+        path.0.iter().try_fold(&self.root, |node, key| node.child(key))
     }
 
     /// Where the value at a path was written, or else the nearest table around it.

@@ -20,11 +20,7 @@ pub(crate) fn resolve_path(base: &Path, written: &str) -> Option<String> {
 
 /// Resolves a place that may be a URL, which stays as it is.
 pub(crate) fn resolve_location(base: &Path, written: &str) -> Option<String> {
-    if written.contains("://") {
-        Some(written.to_owned())
-    } else {
-        resolve_path(base, written)
-    }
+    if written.contains("://") { Some(written.to_owned()) } else { resolve_path(base, written) }
 }
 
 pub(crate) fn normalize(path: &Path) -> PathBuf {
@@ -44,11 +40,7 @@ pub(crate) fn normalize(path: &Path) -> PathBuf {
             other => normal.push(other),
         }
     }
-    if normal.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        normal
-    }
+    if normal.as_os_str().is_empty() { PathBuf::from(".") } else { normal }
 }
 
 /// The path that leads from the folder `from` to `path`, both absolute or both relative.
@@ -57,18 +49,11 @@ pub(crate) fn relative_to(path: &Path, from: &Path) -> PathBuf {
     if path.is_absolute() != from.is_absolute() {
         return path;
     }
-    let shared = path
-        .components()
-        .zip(from.components())
-        .take_while(|(left, right)| left == right)
-        .count();
+    let shared =
+        path.components().zip(from.components()).take_while(|(left, right)| left == right).count();
     let up = from.components().skip(shared).map(|_| Component::ParentDir);
     let relative: PathBuf = up.chain(path.components().skip(shared)).collect();
-    if relative.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        relative
-    }
+    if relative.as_os_str().is_empty() { PathBuf::from(".") } else { relative }
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
@@ -101,9 +86,7 @@ struct Location(String);
 
 impl<'de> Deserialize<'de> for Location {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_newtype_struct(LOCATION_NEWTYPE, TextVisitor)
-            .map(Self)
+        deserializer.deserialize_newtype_struct(LOCATION_NEWTYPE, TextVisitor).map(Self)
     }
 }
 
@@ -121,11 +104,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
-        if text.is_empty() {
-            Err(E::custom("a path cannot be empty"))
-        } else {
-            Ok(text.to_owned())
-        }
+        if text.is_empty() { Err(E::custom("a path cannot be empty")) } else { Ok(text.to_owned()) }
     }
 }
 
@@ -147,12 +126,7 @@ mod tests {
 
     #[test]
     fn a_relative_path_leads_back() {
-        for (path, from) in [
-            ("/a/b/c", "/a/d"),
-            ("/a", "/a/b/c"),
-            ("/a/b", "/a/b"),
-            ("/x", "/"),
-        ] {
+        for (path, from) in [("/a/b/c", "/a/d"), ("/a", "/a/b/c"), ("/a/b", "/a/b"), ("/x", "/")] {
             let relative = relative_to(Path::new(path), Path::new(from));
             assert!(relative.is_relative());
             assert_eq!(
@@ -169,9 +143,6 @@ mod tests {
             resolve_location(base, "s3://bucket/a/*.parquet").unwrap(),
             "s3://bucket/a/*.parquet"
         );
-        assert_eq!(
-            resolve_location(base, "../data/*.parquet").unwrap(),
-            "/data/*.parquet"
-        );
+        assert_eq!(resolve_location(base, "../data/*.parquet").unwrap(), "/data/*.parquet");
     }
 }

@@ -15,9 +15,7 @@
 #[must_use]
 pub fn window_steps(nats_per_step: f64, noise_sd: f64, alpha: f64) -> u64 {
     let z = normal_quantile(1.0 - alpha) + normal_quantile(POWER);
-    let steps = (12.0 * (z * noise_sd / nats_per_step).powi(2))
-        .cbrt()
-        .ceil();
+    let steps = (12.0 * (z * noise_sd / nats_per_step).powi(2)).cbrt().ceil();
     // A float cast saturates: an endless window becomes the largest count.
     steps as u64
 }
@@ -88,10 +86,7 @@ mod tests {
             (0.975, 1.959_963_984_5),
             (0.999, 3.090_232_306_2),
         ] {
-            assert!(
-                (normal_quantile(probability) - quantile).abs() < 1e-8,
-                "{probability}"
-            );
+            assert!((normal_quantile(probability) - quantile).abs() < 1e-8, "{probability}");
         }
     }
 
@@ -102,10 +97,7 @@ mod tests {
 
     #[test]
     fn four_times_the_batch_needs_fewer_steps() {
-        let (small, large) = (
-            window_steps(1e-6, 0.02, 0.05),
-            window_steps(1e-6, 0.01, 0.05),
-        );
+        let (small, large) = (window_steps(1e-6, 0.02, 0.05), window_steps(1e-6, 0.01, 0.05));
         assert!(large < small && small < 2 * large);
     }
 }

@@ -116,10 +116,7 @@ impl Format {
             (".feather", Format::Arrow),
         ];
         let name = name.to_ascii_lowercase();
-        ENDINGS
-            .iter()
-            .find(|(ending, _)| name.ends_with(ending))
-            .map(|(_, format)| *format)
+        ENDINGS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, format)| *format)
     }
 }
 

@@ -40,10 +40,7 @@ impl MixtureWeights {
         let left = sequences - windows.iter().sum::<u64>();
         let mut by_remainder: Vec<usize> = indices.collect();
         by_remainder.sort_by_key(|index| std::cmp::Reverse(exact(*index) % divisor));
-        for index in by_remainder
-            .into_iter()
-            .take(usize::try_from(left).expect("one per source"))
-        {
+        for index in by_remainder.into_iter().take(usize::try_from(left).expect("one per source")) {
             windows[index] += 1;
         }
         windows
@@ -66,10 +63,7 @@ mod tests {
 
     #[test]
     fn a_ramp_takes_the_mean_of_its_ends() {
-        let ramp = stage(
-            &[("a", "1"), ("b", "0")],
-            Some(&[("a", "0.5"), ("b", "0.5")]),
-        );
+        let ramp = stage(&[("a", "1"), ("b", "0")], Some(&[("a", "0.5"), ("b", "0.5")]));
         let weights = MixtureWeights::of(&ramp).unwrap();
         assert_eq!(weights.apportion(100), [75, 25]);
         assert_eq!(weights.windows_at_most(0, 100), 75);

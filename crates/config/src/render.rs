@@ -11,10 +11,7 @@ use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan
 pub fn render(plan: &RunPlan) -> String {
     let mut text = String::new();
     line(&mut text, &format!("run {} on {}", plan.name, plan.device));
-    line(
-        &mut text,
-        &format!("  writes to {}", plan.run_directory.display()),
-    );
+    line(&mut text, &format!("  writes to {}", plan.run_directory.display()));
     match &plan.model {
         Some(model) => render_model(&mut text, model),
         None => line(&mut text, "\nmodel: not known, its folder is missing"),
@@ -30,9 +27,7 @@ pub fn render(plan: &RunPlan) -> String {
             if plan.stages.len() == 1 { "" } else { "s" },
         ),
     );
-    plan.stages
-        .iter()
-        .for_each(|stage| render_stage(&mut text, stage));
+    plan.stages.iter().for_each(|stage| render_stage(&mut text, stage));
     if let Some(memory) = &plan.memory {
         render_memory(&mut text, memory, plan.checkpoint_bytes);
     }
@@ -43,12 +38,7 @@ pub fn render(plan: &RunPlan) -> String {
         &mut text,
         "missing",
         plan.missing.iter().map(|missing| {
-            format!(
-                "{} ({})\n    {}",
-                missing.name,
-                missing.path.display(),
-                missing.remedy
-            )
+            format!("{} ({})\n    {}", missing.name, missing.path.display(), missing.remedy)
         }),
     );
     render_list(&mut text, "warnings", plan.warnings.iter().cloned());
@@ -66,30 +56,14 @@ fn render_model(text: &mut String, model: &ModelPlan) {
         model.num_key_value_heads,
         model.head_dim,
         model.vocab_size,
-        if model.tie_word_embeddings {
-            ", tied"
-        } else {
-            ""
-        },
+        if model.tie_word_embeddings { ", tied" } else { "" },
     );
     table(
         text,
         &[
-            vec![
-                "parameters".into(),
-                grouped(model.parameters),
-                String::new(),
-            ],
-            vec![
-                "in matrices".into(),
-                grouped(model.parameters_matrix),
-                String::new(),
-            ],
-            vec![
-                "FLOPs per token".into(),
-                grouped(model.flops_per_token),
-                String::new(),
-            ],
+            vec!["parameters".into(), grouped(model.parameters), String::new()],
+            vec!["in matrices".into(), grouped(model.parameters_matrix), String::new()],
+            vec!["FLOPs per token".into(), grouped(model.flops_per_token), String::new()],
         ],
     );
     line(text, &format!("  {shape}"));
@@ -112,15 +86,8 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
             stage.learning_rate,
         ),
     );
-    let mut rows = vec![row([
-        "source",
-        "weight",
-        "tokens",
-        "windows",
-        "available",
-        "epochs so far",
-        "cap",
-    ])];
+    let mut rows =
+        vec![row(["source", "weight", "tokens", "windows", "available", "epochs so far", "cap"])];
     rows.extend(stage.mixture.iter().map(share_row));
     table(text, &rows);
     let with_plateau = stage.rungs.iter().any(|rung| rung.plateau.is_some());
@@ -160,12 +127,8 @@ fn share_row(share: &SharePlan) -> Vec<String> {
         weight,
         format_count(share.tokens),
         grouped(share.windows),
-        share
-            .windows_available
-            .map_or("missing".to_owned(), grouped),
-        share
-            .epochs_cumulative
-            .map_or("-".to_owned(), |epochs| format!("{epochs:.2}")),
+        share.windows_available.map_or("missing".to_owned(), grouped),
+        share.epochs_cumulative.map_or("-".to_owned(), |epochs| format!("{epochs:.2}")),
         share.cap.map_or("none".to_owned(), |cap| cap.to_string()),
     ]
 }
@@ -176,14 +139,8 @@ fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Optio
         vec!["weights".into(), format_bytes(memory.weights_bytes)],
         vec!["gradients".into(), format_bytes(memory.gradients_bytes)],
         vec!["moments".into(), format_bytes(memory.moments_bytes)],
-        vec![
-            "gradient in flight".into(),
-            format_bytes(memory.gradient_in_flight_bytes),
-        ],
-        vec![
-            "logits chunk".into(),
-            format_bytes(memory.logits_chunk_bytes),
-        ],
+        vec!["gradient in flight".into(), format_bytes(memory.gradient_in_flight_bytes)],
+        vec!["logits chunk".into(), format_bytes(memory.logits_chunk_bytes)],
     ];
     rows.extend(
         checkpoint_bytes.map(|bytes| vec!["checkpoint, on disk".into(), format_bytes(bytes)]),
@@ -191,16 +148,8 @@ fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Optio
     table(text, &rows);
     let mut rows = vec![row(["recompute", "activations", "peak"])];
     let (activations, peak) = (&memory.activations, &memory.peak);
-    rows.push(vec![
-        "none".into(),
-        format_bytes(activations.none),
-        format_bytes(peak.none),
-    ]);
-    rows.push(vec![
-        "all".into(),
-        format_bytes(activations.all),
-        format_bytes(peak.all),
-    ]);
+    rows.push(vec!["none".into(), format_bytes(activations.none), format_bytes(peak.none)]);
+    rows.push(vec!["all".into(), format_bytes(activations.all), format_bytes(peak.all)]);
     if let (Some(auto), Some(peak)) = (&activations.auto, peak.auto) {
         let name = format!("auto, {} layers kept", auto.kept_layers);
         rows.push(vec![name, format_bytes(auto.bytes), format_bytes(peak)]);
@@ -210,13 +159,7 @@ fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Optio
 }
 
 fn render_time(text: &mut String, time: &TimePlan, stages: &[StagePlan]) {
-    line(
-        text,
-        &format!(
-            "\ntime at {} tokens/s",
-            format_count(time.tokens_per_second as u64)
-        ),
-    );
+    line(text, &format!("\ntime at {} tokens/s", format_count(time.tokens_per_second as u64)));
     let mut rows = vec![row(["stage", "time", "per step"])];
     for (index, stage) in stages.iter().enumerate() {
         rows.push(vec![
@@ -249,11 +192,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 fn table(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|c| c.chars().count())
-            .max()
-            .unwrap_or(0)
+        rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
@@ -303,12 +242,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (8_829_407_232, "8,829,407,232"),
-        ] {
+        for (count, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (8_829_407_232, "8,829,407,232")]
+        {
             assert_eq!(grouped(count), text);
         }
     }

@@ -42,12 +42,8 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     let config = &loaded.config;
     let architecture = agree::architecture(facts, loaded);
     let stages = stages::plan(config, facts);
-    let model = architecture
-        .as_ref()
-        .map(|architecture| model_plan(config, architecture));
-    let memory_model = architecture
-        .as_ref()
-        .map(|a| MemoryModel::new(a, &config.training));
+    let model = architecture.as_ref().map(|architecture| model_plan(config, architecture));
+    let memory_model = architecture.as_ref().map(|a| MemoryModel::new(a, &config.training));
     let mut plan = RunPlan {
         name: config.name.clone(),
         run_directory: config.run_directory.clone(),
@@ -61,16 +57,10 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
         sources: source_plans(config, facts, &stages),
         memory: memory_model.as_ref().map(|memory| {
             let layers = architecture.as_ref().map_or(0, |a| a.num_hidden_layers);
-            memory_plan(
-                memory,
-                layers,
-                config.training.memory_budget.map(|bytes| bytes.0),
-            )
+            memory_plan(memory, layers, config.training.memory_budget.map(|bytes| bytes.0))
         }),
         checkpoint_bytes: memory_model.as_ref().map(MemoryModel::checkpoint_bytes),
-        time: options
-            .tokens_per_second
-            .map(|speed| time_plan(speed, &stages, model.as_ref())),
+        time: options.tokens_per_second.map(|speed| time_plan(speed, &stages, model.as_ref())),
         missing: missing(config, facts),
         warnings: Vec::new(),
         model,
@@ -81,11 +71,7 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
 }
 
 fn model_plan(config: &RunConfig, architecture: &Architecture) -> ModelPlan {
-    let weights_from = if config.model.path.is_some() {
-        "folder"
-    } else {
-        "random"
-    };
+    let weights_from = if config.model.path.is_some() { "folder" } else { "random" };
     ModelPlan {
         parameters: architecture.parameter_count(),
         parameters_embedding: architecture.embedding_parameters(),
@@ -105,10 +91,7 @@ fn model_plan(config: &RunConfig, architecture: &Architecture) -> ModelPlan {
 
 fn memory_plan(memory: &MemoryModel, layers: u64, budget_bytes: Option<u64>) -> MemoryPlan {
     let kept = budget_bytes.map(|budget| memory.kept_layers(budget));
-    let auto = |kept_layers| AutoPlan {
-        kept_layers,
-        bytes: memory.activations_bytes(kept_layers),
-    };
+    let auto = |kept_layers| AutoPlan { kept_layers, bytes: memory.activations_bytes(kept_layers) };
     MemoryPlan {
         weights_bytes: memory.weights_bytes(),
         gradients_bytes: memory.gradients_bytes(),
@@ -132,15 +115,10 @@ fn memory_plan(memory: &MemoryModel, layers: u64, budget_bytes: Option<u64>) -> 
 fn source_plans(config: &RunConfig, facts: &Facts, stages: &[StagePlan]) -> Vec<SourcePlan> {
     let plan = |(name, source): (&String, &crate::run::Source)| {
         let shares = stages.iter().flat_map(|stage| &stage.mixture);
-        let windows: u64 = shares
-            .filter(|s| s.source == *name)
-            .map(|s| s.windows)
-            .sum();
+        let windows: u64 = shares.filter(|s| s.source == *name).map(|s| s.windows).sum();
         let edition = facts.editions.get(name);
         let available = edition.map(|edition| edition.windows);
-        let held_out = edition
-            .and_then(|e| e.held_out.as_ref())
-            .map(|part| part.windows);
+        let held_out = edition.and_then(|e| e.held_out.as_ref()).map(|part| part.windows);
         SourcePlan {
             source: name.clone(),
             edition: source.edition.clone(),
@@ -163,21 +141,14 @@ fn time_plan(tokens_per_second: f64, stages: &[StagePlan], model: Option<&ModelP
         tokens_per_second,
         seconds: seconds(stages.iter().map(|stage| stage.tokens).sum()),
         seconds_per_stage: stages.iter().map(|stage| seconds(stage.tokens)).collect(),
-        seconds_per_step: stages
-            .iter()
-            .map(|stage| seconds(stage.first_batch_tokens))
-            .collect(),
+        seconds_per_step: stages.iter().map(|stage| seconds(stage.first_batch_tokens)).collect(),
         model_flops_per_second: model.map(|m| m.flops_per_token as f64 * tokens_per_second),
     }
 }
 
 fn missing(config: &RunConfig, facts: &Facts) -> Vec<Missing> {
     let mut missing = Vec::new();
-    let model_missing = config
-        .model
-        .path
-        .as_ref()
-        .filter(|_| facts.architecture.is_none());
+    let model_missing = config.model.path.as_ref().filter(|_| facts.architecture.is_none());
     if let Some(path) = model_missing {
         missing.push(Missing {
             kind: MissingKind::Model,
@@ -189,10 +160,7 @@ fn missing(config: &RunConfig, facts: &Facts) -> Vec<Missing> {
     }
     // A tokenizer inside a folder that is missing comes with the folder.
     let comes_with_folder = config.model.tokenizer.is_none() && model_missing.is_some();
-    if let Some(path) = config
-        .model
-        .tokenizer_path()
-        .filter(|_| !facts.tokenizer_found)
+    if let Some(path) = config.model.tokenizer_path().filter(|_| !facts.tokenizer_found)
         && !comes_with_folder
     {
         missing.push(Missing {
@@ -212,12 +180,7 @@ fn missing(config: &RunConfig, facts: &Facts) -> Vec<Missing> {
             None => format!("terrace prepare FILE.toml --output {edition}"),
         };
         let path = source.edition.clone();
-        missing.push(Missing {
-            kind: MissingKind::Edition,
-            name: name.clone(),
-            path,
-            remedy,
-        });
+        missing.push(Missing { kind: MissingKind::Edition, name: name.clone(), path, remedy });
     }
     missing
 }

@@ -211,9 +211,7 @@ impl RunConfig {
     ///
     /// A path is not UTF-8, which TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, Error> {
-        toml::to_string(self).map_err(|error| Error::Unwritable {
-            reason: error.to_string(),
-        })
+        toml::to_string(self).map_err(|error| Error::Unwritable { reason: error.to_string() })
     }
 
     /// Writes the run as a complete run file that lies in `directory`: its paths are relative to
@@ -224,10 +222,7 @@ impl RunConfig {
     /// As [`to_toml`](Self::to_toml).
     pub fn to_toml_in(&self, directory: &Path) -> Result<String, Error> {
         let mut relative = self.clone();
-        relative
-            .paths_mut()
-            .into_iter()
-            .for_each(|p| *p = path::relative_to(p, directory));
+        relative.paths_mut().into_iter().for_each(|p| *p = path::relative_to(p, directory));
         relative.to_toml()
     }
 
@@ -263,10 +258,7 @@ impl Default for CheckpointConfig {
 
 impl Default for Validation {
     fn default() -> Self {
-        Self {
-            every_tokens: Tokens(0),
-            sequences_per_source: 64,
-        }
+        Self { every_tokens: Tokens(0), sequences_per_source: 64 }
     }
 }
 

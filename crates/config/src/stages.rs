@@ -16,18 +16,9 @@ const NOISE_BATCH_TOKENS: f64 = 4_194_304.0;
 
 /// Plans every stage, in order.
 pub(crate) fn plan(config: &RunConfig, facts: &Facts) -> Vec<StagePlan> {
-    let mut planner = Planner {
-        config,
-        facts,
-        starts_at: 0,
-        carried: None,
-        drawn: BTreeMap::new(),
-    };
-    config
-        .stages
-        .iter()
-        .map(|stage| planner.stage(stage))
-        .collect()
+    let mut planner =
+        Planner { config, facts, starts_at: 0, carried: None, drawn: BTreeMap::new() };
+    config.stages.iter().map(|stage| planner.stage(stage)).collect()
 }
 
 struct Planner<'a> {
@@ -90,11 +81,7 @@ impl Planner<'_> {
                 let drawn = self.drawn.entry(source.clone()).or_default();
                 *drawn += windows;
                 let drawn = *drawn;
-                let available = self
-                    .facts
-                    .editions
-                    .get(source)
-                    .map(|edition| edition.windows);
+                let available = self.facts.editions.get(source).map(|edition| edition.windows);
                 let epochs = |windows: u64| available.map(|n| windows as f64 / n.max(1) as f64);
                 let changes = !weights.is_constant();
                 SharePlan {
@@ -148,12 +135,7 @@ fn plateau_plan(batch: &Batch, first: Tokens, size: Tokens, stage_tokens: u64) -
     let noise_sd_nats = test.assumed_noise_sd * (NOISE_BATCH_TOKENS / size.0 as f64).sqrt();
     let window_steps = window_steps(nats_per_step, noise_sd_nats, test.alpha);
     let window_tokens = window_steps.saturating_mul(size.0);
-    PlateauPlan {
-        nats_per_step,
-        noise_sd_nats,
-        window_steps,
-        window_tokens,
-    }
+    PlateauPlan { nats_per_step, noise_sd_nats, window_steps, window_tokens }
 }
 
 /// The steps from one token count to another: each has the batch that its beginning falls into, the
@@ -163,11 +145,7 @@ fn scheduled_steps(schedule: &BatchSchedule, [from, to]: [u64; 2]) -> u64 {
     while position < to {
         let batch = schedule.at(Tokens(position)).0;
         let changes = schedule.0.iter().map(|entry| entry.tokens_seen.0);
-        let until = changes
-            .filter(|at| *at > position)
-            .min()
-            .unwrap_or(to)
-            .min(to);
+        let until = changes.filter(|at| *at > position).min().unwrap_or(to).min(to);
         let count = (until - position).div_ceil(batch);
         steps += count;
         position = position.saturating_add(count.saturating_mul(batch));
@@ -176,10 +154,7 @@ fn scheduled_steps(schedule: &BatchSchedule, [from, to]: [u64; 2]) -> u64 {
 }
 
 fn scheduled_batches(schedule: &BatchSchedule, [from, to]: [u64; 2]) -> Vec<Tokens> {
-    let later = schedule
-        .0
-        .iter()
-        .filter(|e| from < e.tokens_seen.0 && e.tokens_seen.0 < to);
+    let later = schedule.0.iter().filter(|e| from < e.tokens_seen.0 && e.tokens_seen.0 < to);
     let mut batches = vec![schedule.at(Tokens(from))];
     for batch in later.map(|entry| entry.batch) {
         if !batches.contains(&batch) {
@@ -202,10 +177,7 @@ mod tests {
         assert_eq!(scheduled_steps(&schedule, [0, 12]), 3);
         assert_eq!(scheduled_steps(&schedule, [0, 29]), 6);
         assert_eq!(scheduled_batches(&schedule, [0, 10]), [Tokens(4)]);
-        assert_eq!(
-            scheduled_batches(&schedule, [4, 11]),
-            [Tokens(4), Tokens(8)]
-        );
+        assert_eq!(scheduled_batches(&schedule, [4, 11]), [Tokens(4), Tokens(8)]);
     }
 
     proptest! {

@@ -35,10 +35,8 @@ pub(crate) fn warnings(
 }
 
 fn positions(config: &RunConfig, architecture: Option<&Architecture>) -> Option<String> {
-    let (length, known) = (
-        config.training.sequence_length as u64,
-        architecture?.max_position_embeddings,
-    );
+    let (length, known) =
+        (config.training.sequence_length as u64, architecture?.max_position_embeddings);
     (length > known).then(|| {
         format!("sequences of {length} are longer than the {known} that the model was made for")
     })
@@ -59,22 +57,12 @@ fn memory(plan: &RunPlan) -> Option<String> {
 fn unused_batch_keys(config: &RunConfig) -> Vec<String> {
     let batch = &config.batch;
     let unused = [
-        (
-            "schedule",
-            batch.schedule.is_some() && batch.mode != BatchMode::Steps,
-        ),
-        (
-            "maximum_tokens",
-            batch.maximum_tokens.is_some() && batch.mode != BatchMode::Plateau,
-        ),
+        ("schedule", batch.schedule.is_some() && batch.mode != BatchMode::Steps),
+        ("maximum_tokens", batch.maximum_tokens.is_some() && batch.mode != BatchMode::Plateau),
     ];
     let mode = format!("{:?}", batch.mode).to_lowercase();
     let warning = |key| format!("batch.{key} has no effect in mode {mode}");
-    unused
-        .into_iter()
-        .filter(|(_, is_unused)| *is_unused)
-        .map(|(key, _)| warning(key))
-        .collect()
+    unused.into_iter().filter(|(_, is_unused)| *is_unused).map(|(key, _)| warning(key)).collect()
 }
 
 fn schedule_end(config: &RunConfig, plan: &RunPlan) -> Option<String> {
@@ -89,19 +77,12 @@ fn sources(config: &RunConfig, facts: &Facts, plan: &RunPlan) -> Vec<String> {
         let name = &source.source;
         let in_mixture = config.stages.iter().any(|stage| {
             stage.mixture.contains_key(name)
-                || stage
-                    .mixture_end
-                    .as_ref()
-                    .is_some_and(|end| end.contains_key(name))
+                || stage.mixture_end.as_ref().is_some_and(|end| end.contains_key(name))
         });
         if !in_mixture {
             warnings.push(format!("no stage uses the source {name:?}"));
         }
-        if facts
-            .editions
-            .get(name)
-            .is_some_and(|edition| edition.held_out.is_none())
-        {
+        if facts.editions.get(name).is_some_and(|edition| edition.held_out.is_none()) {
             warnings.push(format!(
                 "the source {name:?} has no held-out part, so its loss is not validated"
             ));
@@ -126,11 +107,7 @@ fn stage_warnings(config: &RunConfig, stage: &StagePlan) -> Vec<String> {
         ));
     }
     let micro = config.training.micro_batch_sequences as u64;
-    for rung in stage
-        .rungs
-        .iter()
-        .filter(|rung| !rung.batch_sequences.is_multiple_of(micro))
-    {
+    for rung in stage.rungs.iter().filter(|rung| !rung.batch_sequences.is_multiple_of(micro)) {
         warnings.push(format!(
             "stage {name:?}: {} sequences are not whole micro-batches of {micro}, the last \
              micro-step of each step is short",
@@ -148,10 +125,7 @@ fn growth(config: &RunConfig, stage: &StagePlan) -> Option<String> {
     };
     let window = rung.plateau.as_ref()?.window_steps;
     let batch = Tokens(rung.batch_tokens);
-    let (steps, left) = (
-        rung.steps_if_whole_stage,
-        config.batch.plateau.minimum_steps_left,
-    );
+    let (steps, left) = (rung.steps_if_whole_stage, config.batch.plateau.minimum_steps_left);
     let next = stage.rungs[1].steps_if_whole_stage;
     if next <= left {
         return Some(format!(

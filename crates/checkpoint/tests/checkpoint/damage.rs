@@ -47,10 +47,7 @@ impl Victim {
     fn fall_back(&self) -> Corruption {
         let mut newest = self.store().newest_valid().unwrap();
         assert_eq!(newest.checkpoint.tokens_seen(), Tokens(1024));
-        assert_eq!(
-            newest.checkpoint.state::<State>().unwrap(),
-            Sample::at(1024).state
-        );
+        assert_eq!(newest.checkpoint.state::<State>().unwrap(), Sample::at(1024).state);
         assert_eq!(newest.skipped.len(), 1);
         let corruption = newest.skipped.remove(0);
         assert_eq!(corruption.checkpoint, self.newest);
@@ -146,9 +143,7 @@ fn another_version_is_told_apart_from_damage() {
     let victim = Victim::new();
     victim.edit("manifest.json", |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text
-            .replace("terrace-checkpoint/1", "terrace-checkpoint/2")
-            .into_bytes();
+        *bytes = text.replace("terrace-checkpoint/1", "terrace-checkpoint/2").into_bytes();
     });
     let found = victim.fall_back();
     assert!(
@@ -167,10 +162,7 @@ fn damaged_state_is_never_handed_out() {
             *digit = if *digit == b'1' { b'2' } else { b'1' };
         });
     }
-    assert!(matches!(
-        checkpoint.state::<State>(),
-        Err(Error::Corrupt(_))
-    ));
+    assert!(matches!(checkpoint.state::<State>(), Err(Error::Corrupt(_))));
     assert!(matches!(checkpoint.logs(), Err(Error::Corrupt(_))));
 }
 
@@ -183,10 +175,7 @@ fn when_none_is_valid_the_error_says_what_is_wrong_with_each() {
     let error = victim.store().newest_valid().unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, Error::NoneValid { skipped, .. } if skipped.len() == 2));
-    let place = |name: &str| {
-        text.find(name)
-            .unwrap_or_else(|| panic!("{name} is not in {text}"))
-    };
+    let place = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name} is not in {text}"));
     assert!(place("0000000000002048: state.json is missing") < place("0000000000001024: state"));
 }
 
@@ -215,16 +204,9 @@ fn leftovers_of_a_killed_writer_are_ignored_and_then_removed() {
     let newest = Store::open(layout.checkpoints()).newest_valid().unwrap();
     assert_eq!(newest.checkpoint.tokens_seen(), Tokens(1024));
     assert!(newest.skipped.is_empty());
-    assert_eq!(
-        names(&layout.checkpoints()).len(),
-        3,
-        "a reader removed something"
-    );
+    assert_eq!(names(&layout.checkpoints()).len(), 3, "a reader removed something");
     lock.store().unwrap();
-    assert_eq!(
-        names(&layout.checkpoints()),
-        ["0000000000001024", "notes.txt"]
-    );
+    assert_eq!(names(&layout.checkpoints()), ["0000000000001024", "notes.txt"]);
 }
 
 #[test]

@@ -18,9 +18,7 @@ fn sample(tokens_seen: u64) -> Sample {
 
 fn say(event: &str) {
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{event}")
-        .and_then(|()| stdout.flush())
-        .unwrap();
+    writeln!(stdout, "{event}").and_then(|()| stdout.flush()).unwrap();
 }
 
 /// Saves one checkpoint, saying how far it is.
@@ -50,9 +48,7 @@ fn save_until_killed() {
     let layout = RunLayout::new(std::env::var_os(ROOT).expect("set by the test"));
     let lock = RunLock::acquire(&layout).unwrap();
     let store = lock.store().unwrap();
-    let newest = store
-        .newest_valid()
-        .map_or(0, |newest| newest.checkpoint.tokens_seen().0);
+    let newest = store.newest_valid().map_or(0, |newest| newest.checkpoint.tokens_seen().0);
     say("");
     for tokens_seen in newest + 1.. {
         save(&sample(tokens_seen), &store);
@@ -66,27 +62,13 @@ fn save_until_killed() {
 /// Lets a process save until it has said `events` things; gives the last that it said it saved.
 fn kill_after(events: usize, root: &Path) -> u64 {
     let mut process = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "kill::save_until_killed",
-            "--nocapture",
-        ])
+        .args(["--ignored", "--exact", "kill::save_until_killed", "--nocapture"])
         .env(ROOT, root)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = BufReader::new(process.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let known = [
-        "begun",
-        "half a segment",
-        "state",
-        "logs",
-        "saved",
-        "removed",
-    ];
+    let said = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let known = ["begun", "half a segment", "state", "logs", "saved", "removed"];
     let said: Vec<String> = said
         .filter(|line| known.iter().any(|event| line.starts_with(event)))
         .take(events)

@@ -15,9 +15,7 @@ fn full_disk() -> io::Error {
         .write(true)
         .open(device)
         .and_then(|mut file| file.write_all(b"x"));
-    refused
-        .err()
-        .unwrap_or_else(|| io::ErrorKind::StorageFull.into())
+    refused.err().unwrap_or_else(|| io::ErrorKind::StorageFull.into())
 }
 
 #[test]
@@ -28,9 +26,7 @@ fn a_full_disk_leaves_the_older_checkpoints_and_nothing_else() {
     let sample = Sample::at(2048);
     let mut writer = sample.begin(&store);
     let values = &sample.segments[0];
-    writer
-        .segment(0, &entries(6), |sink| fill(sink, values))
-        .unwrap();
+    writer.segment(0, &entries(6), |sink| fill(sink, values)).unwrap();
     let error = writer
         .segment(1, &entries(6), |sink| {
             fill(sink, &values[..3])?;
@@ -39,18 +35,10 @@ fn a_full_disk_leaves_the_older_checkpoints_and_nothing_else() {
         .unwrap_err();
     drop(writer);
 
-    let Error::NoSpace {
-        path,
-        needed,
-        available,
-    } = &error
-    else {
+    let Error::NoSpace { path, needed, available } = &error else {
         panic!("{error}");
     };
-    assert!(
-        path.ends_with("0000000000002048/segment-0001.safetensors"),
-        "{error}"
-    );
+    assert!(path.ends_with("0000000000002048/segment-0001.safetensors"), "{error}");
     assert!(*needed >= 48 && *available > 0, "{error}");
     assert_eq!(names(home.path()), ["0000000000001024"]);
     let newest = store.newest_valid().unwrap();
@@ -62,20 +50,8 @@ fn a_full_disk_leaves_the_older_checkpoints_and_nothing_else() {
 fn a_checkpoint_that_will_not_fit_is_not_begun() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path());
-    let error = store
-        .begin(Sample::at(1024).facts(), u64::MAX)
-        .err()
-        .unwrap();
-    assert!(
-        matches!(
-            error,
-            Error::NoSpace {
-                needed: u64::MAX,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = store.begin(Sample::at(1024).facts(), u64::MAX).err().unwrap();
+    assert!(matches!(error, Error::NoSpace { needed: u64::MAX, .. }), "{error}");
     assert!(error.to_string().contains("0000000000001024"), "{error}");
     assert!(names(home.path()).is_empty());
 }
@@ -86,9 +62,7 @@ fn other_failures_keep_their_cause() {
     let store = Store::open(home.path());
     let mut writer = Sample::at(1024).begin(&store);
     let error = writer
-        .segment(0, &entries(6), |_| {
-            Err(io::Error::other("the device was lost"))
-        })
+        .segment(0, &entries(6), |_| Err(io::Error::other("the device was lost")))
         .unwrap_err();
     assert!(
         matches!(&error, Error::Write { source, .. } if source.to_string() == "the device was lost"),
@@ -102,9 +76,7 @@ fn a_dropped_writer_leaves_nothing() {
     let store = Store::open(home.path());
     let sample = Sample::at(1024);
     let mut writer = sample.begin(&store);
-    writer
-        .segment(0, &entries(6), |sink| fill(sink, &sample.segments[0]))
-        .unwrap();
+    writer.segment(0, &entries(6), |sink| fill(sink, &sample.segments[0])).unwrap();
     assert_eq!(names(home.path()).len(), 1);
     drop(writer);
     assert!(names(home.path()).is_empty());
@@ -116,10 +88,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let file = home.path().join("checkpoints");
     std::fs::write(&file, b"").unwrap();
     let error = Sample::at(1024).try_save(&Store::open(&file)).unwrap_err();
-    assert!(
-        matches!(&error, Error::Write { path, .. } if *path == file),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::Write { path, .. } if *path == file), "{error}");
 }
 
 #[test]
@@ -145,8 +114,7 @@ fn an_incomplete_checkpoint_is_a_bug() {
     let store = Store::open(home.path());
     let sample = Sample::at(1024);
     let mut gap = Sample::at(2048).begin(&store);
-    gap.segment(1, &entries(6), |sink| fill(sink, &sample.segments[0]))
-        .unwrap();
+    gap.segment(1, &entries(6), |sink| fill(sink, &sample.segments[0])).unwrap();
     gap.state(&sample.state).unwrap();
     gap.logs(&sample.logs).unwrap();
     let mut twice = Sample::at(3072).begin(&store);
@@ -165,30 +133,14 @@ fn what_is_not_in_a_checkpoint_is_said() {
     let store = Store::open(home.path());
     let sample = Sample::at(1024);
     let mut writer = sample.begin(&store);
-    let half = TensorEntry {
-        name: PARAMETER.to_owned(),
-        dtype: Dtype::Bf16,
-        shape: vec![2],
-    };
-    writer
-        .segment(0, &[half], |sink| sink.write_all(&[0; 4]))
-        .unwrap();
+    let half = TensorEntry { name: PARAMETER.to_owned(), dtype: Dtype::Bf16, shape: vec![2] };
+    writer.segment(0, &[half], |sink| sink.write_all(&[0; 4])).unwrap();
     writer.state(&sample.state).unwrap();
     writer.logs(&sample.logs).unwrap();
     let checkpoint = Checkpoint::open(&writer.finish().unwrap().path).unwrap();
 
     let absent = checkpoint.segment(1).unwrap_err();
-    assert!(
-        matches!(
-            absent,
-            Error::NoSegment {
-                index: 1,
-                segments: 1,
-                ..
-            }
-        ),
-        "{absent}"
-    );
+    assert!(matches!(absent, Error::NoSegment { index: 1, segments: 1, .. }), "{absent}");
     let segment = checkpoint.segment(0).unwrap();
     for (key, reason) in [("lm_head.weight", "missing"), (PARAMETER, "BF16")] {
         let error = segment.tensor(key).unwrap_err().to_string();

@@ -13,10 +13,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn read(checkpoint: &Checkpoint, segment: usize) -> Vec<f32> {
     let segment = checkpoint.segment(segment).unwrap();
     assert_eq!(segment.names(), keys());
-    keys()
-        .iter()
-        .flat_map(|key| segment.tensor(key).unwrap().values.into_owned())
-        .collect()
+    keys().iter().flat_map(|key| segment.tensor(key).unwrap().values.into_owned()).collect()
 }
 
 proptest! {
@@ -98,12 +95,8 @@ fn the_format_is_pinned() {
         "de560a95472f932297a2442592cb7405dda9750abed6c7e4969e1c6adc10f602"
     );
     assert_eq!(names(home.path()), ["0000000000004096"]);
-    let files = [
-        "logs.json",
-        "manifest.json",
-        "segment-0000.safetensors",
-        "segment-0001.safetensors",
-    ];
+    let files =
+        ["logs.json", "manifest.json", "segment-0000.safetensors", "segment-0001.safetensors"];
     assert_eq!(names(&saved.path)[..4], files);
 }
 
@@ -151,11 +144,7 @@ fn a_run_is_listed_and_thinned() {
     let tokens = |store: &Store| -> Vec<u64> {
         let listing = store.list().unwrap();
         assert!(listing.damaged.is_empty());
-        listing
-            .checkpoints
-            .iter()
-            .map(|checkpoint| checkpoint.tokens_seen().0)
-            .collect()
+        listing.checkpoints.iter().map(|checkpoint| checkpoint.tokens_seen().0).collect()
     };
     assert_eq!(tokens(&store), [1024, 2048, 3072]);
     store.remove(Tokens(2048)).unwrap();

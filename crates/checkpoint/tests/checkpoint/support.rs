@@ -25,11 +25,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn at(tokens_seen: u64) -> Self {
-        let values = |salt: u64| {
-            (0..6)
-                .map(|i| (tokens_seen + salt + i) as f32 * 0.1)
-                .collect()
-        };
+        let values = |salt: u64| (0..6).map(|i| (tokens_seen + salt + i) as f32 * 0.1).collect();
         Self {
             tokens_seen: Tokens(tokens_seen),
             state: State {
@@ -73,35 +69,24 @@ impl Sample {
 pub(crate) const PARAMETER: &str = "model.norm.weight";
 
 pub(crate) fn keys() -> [String; 3] {
-    [
-        PARAMETER.to_owned(),
-        exp_avg_name(PARAMETER),
-        exp_avg_sq_name(PARAMETER),
-    ]
+    [PARAMETER.to_owned(), exp_avg_name(PARAMETER), exp_avg_sq_name(PARAMETER)]
 }
 
 /// A parameter and its moments: a third of the values each.
 pub(crate) fn entries(values: usize) -> Vec<TensorEntry> {
-    let entry = |name| TensorEntry {
-        name,
-        dtype: Dtype::F32,
-        shape: vec![1, values / 3],
-    };
+    let entry = |name| TensorEntry { name, dtype: Dtype::F32, shape: vec![1, values / 3] };
     keys().map(entry).into()
 }
 
 pub(crate) fn fill(sink: &mut dyn Write, values: &[f32]) -> io::Result<()> {
-    values
-        .iter()
-        .try_for_each(|value| sink.write_all(&value.to_le_bytes()))
+    values.iter().try_for_each(|value| sink.write_all(&value.to_le_bytes()))
 }
 
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-    let mut names: Vec<String> = entries
-        .map(|entry| name(entry).to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -49,10 +49,8 @@ impl Check<'_> {
         let micro = config.training.micro_batch_sequences as u64;
         if batch.0 == 0 || !batch.0.is_multiple_of(sequence) {
             let below = batch.0 / sequence * sequence;
-            let message = format!(
-                "`{path}`: {} tokens are not whole sequences of {sequence}",
-                batch.0
-            );
+            let message =
+                format!("`{path}`: {} tokens are not whole sequences of {sequence}", batch.0);
             let help = match below {
                 0 => format!("the smallest batch is {sequence}"),
                 _ => format!("the nearest batches are {below} and {}", below + sequence),
@@ -74,10 +72,7 @@ impl Check<'_> {
         let initial = batch.initial_tokens.unwrap_or_default();
         match batch.maximum_tokens {
             None => {
-                self.refuse(
-                    &section,
-                    "the key `batch.maximum_tokens` is missing in mode plateau",
-                );
+                self.refuse(&section, "the key `batch.maximum_tokens` is missing in mode plateau");
             }
             Some(maximum) if maximum < initial => {
                 let message = format!(
@@ -89,10 +84,8 @@ impl Check<'_> {
             Some(maximum) => self.batch_size(config, &section.child("maximum_tokens"), maximum),
         }
         if batch.growth_factor < 2 {
-            let message = format!(
-                "`batch.growth_factor`: found {}, expected 2 or more",
-                batch.growth_factor
-            );
+            let message =
+                format!("`batch.growth_factor`: found {}, expected 2 or more", batch.growth_factor);
             self.refuse(&section.child("growth_factor"), message);
         }
         let test = &batch.plateau;
@@ -101,12 +94,7 @@ impl Check<'_> {
         self.above_zero(&path("assumed_noise_sd"), test.assumed_noise_sd);
         let alpha = test.alpha;
         let holds = alpha > 0.0 && alpha < 0.5;
-        self.number(
-            &path("alpha"),
-            alpha,
-            "a chance above 0 and below 0.5",
-            holds,
-        );
+        self.number(&path("alpha"), alpha, "a chance above 0 and below 0.5", holds);
         if let Some(rate) = test.safe_learning_rate {
             self.above_zero(&path("safe_learning_rate"), rate);
         }
@@ -120,30 +108,17 @@ impl Check<'_> {
             self.refuse_with_help(&KeyPath::new("batch"), message, help);
             return;
         };
-        if entries
-            .first()
-            .is_none_or(|entry| entry.tokens_seen != Tokens(0))
-        {
-            self.refuse(
-                &path,
-                "`batch.schedule`: expected a first entry at 0, as in \"0:4Mi\"",
-            );
+        if entries.first().is_none_or(|entry| entry.tokens_seen != Tokens(0)) {
+            self.refuse(&path, "`batch.schedule`: expected a first entry at 0, as in \"0:4Mi\"");
         }
         if !entries.is_sorted_by(|left, right| left.tokens_seen < right.tokens_seen) {
-            self.refuse(
-                &path,
-                "`batch.schedule`: expected entries in ascending order",
-            );
+            self.refuse(&path, "`batch.schedule`: expected entries in ascending order");
         }
         for entry in entries {
             self.batch_size(config, &path, entry.batch);
         }
         let first = entries.first().map(|entry| entry.batch);
-        if config
-            .batch
-            .initial_tokens
-            .is_some_and(|initial| Some(initial) != first)
-        {
+        if config.batch.initial_tokens.is_some_and(|initial| Some(initial) != first) {
             let message = "`batch.initial_tokens` differs from the schedule's first batch, \
                            expected one of them only";
             self.refuse(&KeyPath::new("batch.initial_tokens"), message);

@@ -34,14 +34,8 @@ mixture = { math = 1 }
     assert_eq!(config.training.micro_batch_sequences, 4);
     assert_eq!(config.stages.len(), 1);
     // Each path is relative to the file that wrote it.
-    assert_eq!(
-        config.sources["code"].edition,
-        home.path().join("shared/data/code")
-    );
-    assert_eq!(
-        config.sources["math"].edition,
-        home.path().join("data/math")
-    );
+    assert_eq!(config.sources["code"].edition, home.path().join("shared/data/code"));
+    assert_eq!(config.sources["math"].edition, home.path().join("data/math"));
     assert_eq!(config.run_directory, home.path().join("shared/runs/small"));
     assert_eq!(loaded.files().count(), 2);
 }
@@ -50,15 +44,9 @@ mixture = { math = 1 }
 fn the_later_base_wins() {
     let home = Home::new();
     home.write("base.toml", RUN);
-    home.write(
-        "fast.toml",
-        "[training]\nrecompute = \"none\"\nmicro_batch_sequences = 4\n",
-    );
+    home.write("fast.toml", "[training]\nrecompute = \"none\"\nmicro_batch_sequences = 4\n");
     home.write("slow.toml", "[training]\nrecompute = \"all\"\n");
-    let path = home.write(
-        "run.toml",
-        "extends = [\"base.toml\", \"fast.toml\", \"slow.toml\"]\n",
-    );
+    let path = home.write("run.toml", "extends = [\"base.toml\", \"fast.toml\", \"slow.toml\"]\n");
     let training = load(&path, &[]).unwrap().config.training;
     assert_eq!(training.recompute, Recompute::All);
     assert_eq!(training.micro_batch_sequences, 4);
@@ -76,33 +64,19 @@ fn circles_and_absent_bases_are_errors_at_their_place() {
     let path = home.write("a.toml", "extends = \"absent.toml\"\n");
     let error = load(&path, &[]).unwrap_err();
     let problem = &error.diagnostics()[0];
-    assert_eq!(
-        &problem.source_text[problem.span.clone()],
-        "\"absent.toml\""
-    );
+    assert_eq!(&problem.source_text[problem.span.clone()], "\"absent.toml\"");
 
     let path = home.write("a.toml", "extends = 3\n");
-    assert!(
-        load(&path, &[])
-            .unwrap_err()
-            .to_string()
-            .contains("expected a path")
-    );
+    assert!(load(&path, &[]).unwrap_err().to_string().contains("expected a path"));
 }
 
 #[test]
 fn an_error_in_a_base_is_shown_in_the_base() {
     let home = Home::new();
-    home.write(
-        "base.toml",
-        &RUN.replace("sequence_length = 10", "sequence_length = 0"),
-    );
+    home.write("base.toml", &RUN.replace("sequence_length = 10", "sequence_length = 0"));
     let path = home.write("run.toml", "extends = \"base.toml\"\n");
     let error = load(&path, &[]).unwrap_err();
-    assert!(
-        error.diagnostics()[0].file.ends_with("base.toml"),
-        "{error}"
-    );
+    assert!(error.diagnostics()[0].file.ends_with("base.toml"), "{error}");
 }
 
 #[test]
@@ -135,52 +109,18 @@ fn overrides_reach_every_value() {
 #[test]
 fn bad_overrides_are_shown_as_written() {
     for (path, value, marked, message) in [
-        (
-            "training.colour",
-            "1",
-            "training.colour",
-            "unknown key `training.colour`",
-        ),
-        (
-            "stages.2.name",
-            "x",
-            "stages.2.name",
-            "`2` is not a place in an array of 2",
-        ),
-        (
-            "stages.one.name",
-            "x",
-            "stages.one.name",
-            "`one` is not a place in an array of 2",
-        ),
-        (
-            "name.x",
-            "1",
-            "name.x",
-            "`x` is inside a value that is no table",
-        ),
+        ("training.colour", "1", "training.colour", "unknown key `training.colour`"),
+        ("stages.2.name", "x", "stages.2.name", "`2` is not a place in an array of 2"),
+        ("stages.one.name", "x", "stages.one.name", "`one` is not a place in an array of 2"),
+        ("name.x", "1", "name.x", "`x` is inside a value that is no table"),
         ("a b", "1", "a b", "is not a path of keys"),
-        (
-            "training.sequence_length",
-            "long",
-            "long",
-            "found the string \"long\"",
-        ),
-        (
-            "training.sequence_length",
-            "0",
-            "0",
-            "found 0, expected 1 to",
-        ),
+        ("training.sequence_length", "long", "long", "found the string \"long\""),
+        ("training.sequence_length", "0", "0", "found 0, expected 1 to"),
     ] {
         let error = Home::new().load_with(RUN, &[(path, value)]).unwrap_err();
         let problem = &error.diagnostics()[0];
         assert_eq!(problem.file.to_str(), Some("--set"));
-        assert_eq!(
-            &problem.source_text[problem.span.clone()],
-            marked,
-            "{error}"
-        );
+        assert_eq!(&problem.source_text[problem.span.clone()], marked, "{error}");
         assert!(problem.message.contains(message), "{error}");
     }
 }
@@ -188,23 +128,14 @@ fn bad_overrides_are_shown_as_written() {
 #[test]
 fn every_value_says_where_it_came_from() {
     let home = Home::new();
-    let loaded = home
-        .load_with(RUN, &[("training.recompute", "all")])
-        .unwrap();
+    let loaded = home.load_with(RUN, &[("training.recompute", "all")]).unwrap();
     let explanations = loaded.explain();
     let of = |key: &str| explanations.iter().find(|e| e.key == key).unwrap();
     assert_eq!(of("training.recompute").from, Provenance::Set);
     assert_eq!(of("training.precision").from, Provenance::Default);
-    let line = RUN
-        .lines()
-        .position(|line| line == "sequence_length = 10")
-        .unwrap()
-        + 1;
+    let line = RUN.lines().position(|line| line == "sequence_length = 10").unwrap() + 1;
     let path = home.path().join("run.toml");
-    assert_eq!(
-        of("training.sequence_length").from,
-        Provenance::File { path, line }
-    );
+    assert_eq!(of("training.sequence_length").from, Provenance::File { path, line });
     assert_eq!(of("stages.0.budget_tokens").value, 1000);
     assert_eq!(of("stages.0.budget_tokens").written.as_deref(), Some("1K"));
     assert!(of("checkpoint.every_steps").value.is_null());

@@ -15,10 +15,7 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
         Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
         Err(_) => Vec::new(),
     };
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "toml")
-    });
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
 }
@@ -46,10 +43,7 @@ fn every_file_is_in_the_readme() {
     let readme = std::fs::read_to_string(configs().join("README.md")).unwrap();
     for file in toml_files(&configs()) {
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(
-            readme.contains(&format!("| `{name}` |")),
-            "{name} has no line in the README"
-        );
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} has no line in the README");
     }
 }
 
@@ -166,9 +160,7 @@ fn walk(value: &Value, key: String, found: &mut BTreeMap<String, Value>) {
             }
         }
         Value::Array(values) if values.iter().any(Value::is_object) => {
-            values
-                .iter()
-                .for_each(|value| walk(value, format!("{key}[]"), found));
+            values.iter().for_each(|value| walk(value, format!("{key}[]"), found));
         }
         leaf => {
             found.insert(key, leaf.clone());
@@ -191,18 +183,10 @@ fn compare(
         })
         .filter(|(key, _)| *key != "extends")
         .collect();
-    assert!(
-        complete.values().all(|value| !value.is_null()),
-        "something is not set: {complete:?}"
-    );
-    let (documented, keys): (Vec<_>, Vec<_>) = (
-        rows.keys().copied().collect(),
-        complete.keys().map(String::as_str).collect(),
-    );
-    assert_eq!(
-        documented, keys,
-        "the table and the language have different keys"
-    );
+    assert!(complete.values().all(|value| !value.is_null()), "something is not set: {complete:?}");
+    let (documented, keys): (Vec<_>, Vec<_>) =
+        (rows.keys().copied().collect(), complete.keys().map(String::as_str).collect());
+    assert_eq!(documented, keys, "the table and the language have different keys");
 
     for (key, default) in rows {
         let last = key.rsplit('.').next().unwrap();

@@ -15,28 +15,14 @@ fn problems(text: &str) -> Vec<Diagnostic> {
 /// Replaces a line of the small run, and checks the first problem: where it is, what it says.
 #[track_caller]
 fn check(replace: &str, by: &str, marked: &str, message: &str, help: &str) {
-    assert_eq!(
-        RUN.matches(replace).count(),
-        1,
-        "{replace:?} does not occur once"
-    );
+    assert_eq!(RUN.matches(replace).count(), 1, "{replace:?} does not occur once");
     let problems = problems(&RUN.replace(replace, by));
     let problem = &problems[0];
-    assert_eq!(
-        &problem.source_text[problem.span.clone()],
-        marked,
-        "{problem}"
-    );
+    assert_eq!(&problem.source_text[problem.span.clone()], marked, "{problem}");
     assert!(problem.message.contains(message), "{problem}");
-    assert!(
-        problem.help.as_deref().unwrap_or("").contains(help),
-        "{problem}"
-    );
+    assert!(problem.help.as_deref().unwrap_or("").contains(help), "{problem}");
     let (line, _) = problem.line_and_column();
-    assert!(
-        problem.to_string().contains(&format!("run.toml:{line}:")),
-        "{problem}"
-    );
+    assert!(problem.to_string().contains(&format!("run.toml:{line}:")), "{problem}");
 }
 
 #[test]
@@ -75,24 +61,15 @@ fn unknown_keys_come_with_a_suggestion() {
 fn missing_keys_are_named_in_full() {
     let text = RUN.replace("sequence_length = 10", "");
     let problem = &problems(&text)[0];
-    assert_eq!(
-        problem.message,
-        "the key `training.sequence_length` is missing"
-    );
+    assert_eq!(problem.message, "the key `training.sequence_length` is missing");
     assert!(problem.source_text[problem.span.clone()].starts_with("[training]"));
 
     let text = RUN.replace("[optimizer]\nlearning_rate = 1e-3", "");
     assert_eq!(problems(&text)[0].message, "the key `optimizer` is missing");
     let text = RUN.replace("initial_tokens = 40", "");
-    assert_eq!(
-        problems(&text)[0].message,
-        "the key `batch.initial_tokens` is missing"
-    );
+    assert_eq!(problems(&text)[0].message, "the key `batch.initial_tokens` is missing");
     let text = RUN.replace("budget_tokens = \"1K\"", "");
-    assert_eq!(
-        problems(&text)[0].message,
-        "the key `stages.0.budget_tokens` is missing"
-    );
+    assert_eq!(problems(&text)[0].message, "the key `stages.0.budget_tokens` is missing");
 }
 
 #[test]
@@ -178,27 +155,9 @@ fn wrong_types_say_what_was_found_and_expected() {
 
 #[test]
 fn words_are_checked() {
-    check(
-        "\"plateau\"",
-        "\"plato\"",
-        "\"plato\"",
-        "found \"plato\", expected \"fixed\" or",
-        "",
-    );
-    check(
-        "\"plateau\"",
-        "\"step\"",
-        "\"step\"",
-        "found \"step\"",
-        "did you mean \"steps\"?",
-    );
-    check(
-        "\"plateau\"",
-        "3",
-        "3",
-        "found the integer 3, expected \"fixed\" or \"steps\"",
-        "",
-    );
+    check("\"plateau\"", "\"plato\"", "\"plato\"", "found \"plato\", expected \"fixed\" or", "");
+    check("\"plateau\"", "\"step\"", "\"step\"", "found \"step\"", "did you mean \"steps\"?");
+    check("\"plateau\"", "3", "3", "found the integer 3, expected \"fixed\" or \"steps\"", "");
     check(
         "[training]",
         "[training]\nprecision = \"bf16-mixed\"",
@@ -219,10 +178,7 @@ fn words_are_checked() {
 fn syntax_errors_have_a_place() {
     let text = RUN.replace("sequence_length = 10", "sequence_length = = 10");
     let problem = &problems(&text)[0];
-    assert_eq!(
-        problem.line_and_column().0,
-        text[..text.find("= =").unwrap()].lines().count()
-    );
+    assert_eq!(problem.line_and_column().0, text[..text.find("= =").unwrap()].lines().count());
 }
 
 #[test]
@@ -267,33 +223,22 @@ fn batches_are_whole_sequences() {
 #[test]
 fn schedules_begin_at_zero_and_ascend() {
     let steps = |schedule: &str| {
-        RUN.replace(
-            "mode = \"plateau\"",
-            &format!("mode = \"steps\"\n{schedule}"),
-        )
-        .replace("initial_tokens = 40", "")
+        RUN.replace("mode = \"plateau\"", &format!("mode = \"steps\"\n{schedule}"))
+            .replace("initial_tokens = 40", "")
     };
     for (schedule, message) in [
         ("", "the key `batch.schedule` is missing"),
         ("schedule = \"100:40\"", "expected a first entry at 0"),
         ("schedule = \"\"", "expected a first entry at 0"),
-        (
-            "schedule = \"0:40 200:80 100:160\"",
-            "expected entries in ascending order",
-        ),
+        ("schedule = \"0:40 200:80 100:160\"", "expected entries in ascending order"),
         ("schedule = \"0:45\"", "45 tokens are not whole sequences"),
         ("schedule = \"40\"", "`40` is not tokens_seen:batch"),
-        (
-            "schedule = \"0:40\"\ninitial_tokens = 80",
-            "differs from the schedule's first batch",
-        ),
+        ("schedule = \"0:40\"\ninitial_tokens = 80", "differs from the schedule's first batch"),
     ] {
         let problem = &problems(&steps(schedule))[0];
         assert!(problem.message.contains(message), "{problem}");
     }
-    Home::new()
-        .load(&steps("schedule = \"0:40 200:80\""))
-        .unwrap();
+    Home::new().load(&steps("schedule = \"0:40 200:80\"")).unwrap();
 }
 
 #[test]
@@ -319,13 +264,7 @@ fn stages_are_checked_against_the_rest() {
         "`stages.1.mixture_end`: all weights are zero",
         "",
     );
-    check(
-        "name = \"two\"",
-        "name = \"one\"",
-        "\"one\"",
-        "has the name \"one\" of stage 0",
-        "",
-    );
+    check("name = \"two\"", "name = \"one\"", "\"one\"", "has the name \"one\" of stage 0", "");
     check(
         "budget_tokens = \"1K\"",
         "budget_tokens = 9",
@@ -355,12 +294,7 @@ fn impossible_shapes_name_the_field() {
     let (before, rest) = no_model.split_once("[model.architecture]").unwrap();
     let (_, after) = rest.split_once("[training]").unwrap();
     let problem = &problems(&format!("{before}[training]{after}"))[0];
-    assert!(
-        problem
-            .message
-            .contains("names neither a folder nor a shape"),
-        "{problem}"
-    );
+    assert!(problem.message.contains("names neither a folder nor a shape"), "{problem}");
 }
 
 #[test]
@@ -389,42 +323,19 @@ fn a_prepare_file_is_checked_too() {
                  inputs = [{ paths = [\"a/*.parquet\", \"s3://b/c.jsonl.zst\"] }]\n";
     let path = home.write("prepare.toml", valid);
     let config = load_prepare(&path, &[]).unwrap().config;
-    let local = home
-        .path()
-        .join("a/*.parquet")
-        .to_string_lossy()
-        .into_owned();
-    assert_eq!(
-        config.inputs[0].paths,
-        [local.as_str(), "s3://b/c.jsonl.zst"]
-    );
+    let local = home.path().join("a/*.parquet").to_string_lossy().into_owned();
+    assert_eq!(config.inputs[0].paths, [local.as_str(), "s3://b/c.jsonl.zst"]);
 
     for (from, to, message) in [
-        (
-            "sequence_length",
-            "sequence_size",
-            "unknown key `sequence_size`",
-        ),
-        (
-            "sequence_length = 8",
-            "sequence_length = 0",
-            "`sequence_length`: found 0",
-        ),
-        (
-            "[\"a/*.parquet\", \"s3://b/c.jsonl.zst\"]",
-            "[]",
-            "`inputs.0.paths` is empty",
-        ),
+        ("sequence_length", "sequence_size", "unknown key `sequence_size`"),
+        ("sequence_length = 8", "sequence_length = 0", "`sequence_length`: found 0"),
+        ("[\"a/*.parquet\", \"s3://b/c.jsonl.zst\"]", "[]", "`inputs.0.paths` is empty"),
         (
             "sequence_length = 8",
             "sequence_length = 8\nminimum_characters = 9\nmaximum_characters = 8",
             "expected at least minimum_characters = 9",
         ),
-        (
-            "] }]",
-            "], format = \"csv\" }]",
-            "found \"csv\", expected \"parquet\" or",
-        ),
+        ("] }]", "], format = \"csv\" }]", "found \"csv\", expected \"parquet\" or"),
     ] {
         let path = home.write("prepare.toml", &valid.replace(from, to));
         let error = load_prepare(&path, &[]).unwrap_err();

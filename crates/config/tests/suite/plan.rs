@@ -29,19 +29,10 @@ fn edition(home: &Home, source: &str, windows: u64, change: serde_json::Value) {
         "tokenizer": "aa",
         "fingerprint": "bb",
     });
-    manifest
-        .as_object_mut()
-        .unwrap()
-        .extend(change.as_object().unwrap().clone());
-    home.write(
-        &format!("data/{source}/manifest.json"),
-        &manifest.to_string(),
-    );
+    manifest.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    home.write(&format!("data/{source}/manifest.json"), &manifest.to_string());
     manifest["windows"] = json!(7);
-    home.write(
-        &format!("data/{source}/held_out/manifest.json"),
-        &manifest.to_string(),
-    );
+    home.write(&format!("data/{source}/held_out/manifest.json"), &manifest.to_string());
 }
 
 #[test]
@@ -60,20 +51,12 @@ fn yi_9b_plans_without_its_data_in_well_under_a_second() {
     let first = &plan.stages[0];
     assert_eq!(first.sequences, 97_656_250);
     assert_eq!(first.steps, None);
-    let batches: Vec<u64> = first
-        .rungs
-        .iter()
-        .map(|rung| rung.batch_tokens >> 20)
-        .collect();
+    let batches: Vec<u64> = first.rungs.iter().map(|rung| rung.batch_tokens >> 20).collect();
     assert_eq!(batches, [4, 8, 16, 32]);
     assert_eq!(first.rungs[0].batch_sequences, 1024);
     assert_eq!(first.steps_at_first_batch, 95_368);
 
-    let missing: Vec<_> = plan
-        .missing
-        .iter()
-        .map(|m| (m.kind, m.name.as_str()))
-        .collect();
+    let missing: Vec<_> = plan.missing.iter().map(|m| (m.kind, m.name.as_str())).collect();
     assert_eq!(
         missing,
         [
@@ -85,21 +68,15 @@ fn yi_9b_plans_without_its_data_in_well_under_a_second() {
         ]
     );
     assert!(
-        first
-            .mixture
-            .iter()
-            .all(|share| share.epochs.is_none() && share.cap_exceeded.is_none())
+        first.mixture.iter().all(|share| share.epochs.is_none() && share.cap_exceeded.is_none())
     );
 }
 
 #[test]
 fn the_threshold_stays_and_the_window_shrinks_as_the_batch_grows() {
     let plan = plan(&yi_9b()).unwrap();
-    let rungs: Vec<_> = plan.stages[0]
-        .rungs
-        .iter()
-        .map(|rung| rung.plateau.as_ref().unwrap())
-        .collect();
+    let rungs: Vec<_> =
+        plan.stages[0].rungs.iter().map(|rung| rung.plateau.as_ref().unwrap()).collect();
     // 0.0002 nats per 4B tokens, in steps of 4,194,304 tokens.
     assert!((rungs[0].nats_per_step - 2.097_152e-7).abs() < 1e-13);
     assert!((rungs[0].noise_sd_nats - 0.015).abs() < 1e-12);
@@ -123,11 +100,7 @@ fn shares_are_exact_and_budgets_whole() {
     edition(&home, "text", 50, json!({}));
     let plan = plan(&home.load(RUN).unwrap()).unwrap();
     let windows = |stage: usize| -> Vec<(&str, u64)> {
-        plan.stages[stage]
-            .mixture
-            .iter()
-            .map(|s| (s.source.as_str(), s.windows))
-            .collect()
+        plan.stages[stage].mixture.iter().map(|s| (s.source.as_str(), s.windows)).collect()
     };
     assert_eq!(windows(0), [("code", 25), ("text", 75)]);
     // Two thousand and five tokens are two hundred sequences; text goes from one half to nothing.
@@ -136,16 +109,9 @@ fn shares_are_exact_and_budgets_whole() {
     assert_eq!(plan.stages[1].weight_parts_total, 2);
     assert_eq!(plan.stages[1].mixture[1].weight_end_parts, Some(0));
     let text = &plan.stages[1].mixture[1];
-    assert_eq!(
-        (text.epochs, text.epochs_cumulative),
-        (Some(1.0), Some(2.5))
-    );
+    assert_eq!((text.epochs, text.epochs_cumulative), (Some(1.0), Some(2.5)));
     assert_eq!(plan.sources[1].validation_windows, Some(7));
-    assert!(
-        plan.warnings
-            .iter()
-            .any(|w| w.contains("2005 tokens are not whole sequences"))
-    );
+    assert!(plan.warnings.iter().any(|w| w.contains("2005 tokens are not whole sequences")));
 }
 
 #[test]
@@ -153,14 +119,9 @@ fn an_exceeded_cap_says_what_would_do() {
     let home = Home::new();
     edition(&home, "code", 1000, json!({}));
     edition(&home, "text", 50, json!({}));
-    let capped = |cap: &str| {
-        home.load_with(RUN, &[("sources.text.max_epochs", cap)])
-            .unwrap()
-    };
+    let capped = |cap: &str| home.load_with(RUN, &[("sources.text.max_epochs", cap)]).unwrap();
     let error = plan(&capped("2")).unwrap_err();
-    let [problem] = error.diagnostics() else {
-        panic!("{error}")
-    };
+    let [problem] = error.diagnostics() else { panic!("{error}") };
     assert_eq!(&problem.source_text[problem.span.clone()], "2_005");
     assert_eq!(
         problem.message,
@@ -175,33 +136,18 @@ fn an_exceeded_cap_says_what_would_do() {
         )
     );
     // Both ways out work.
-    assert_eq!(
-        plan(&capped("3")).unwrap().stages[1].mixture[1].cap_exceeded,
-        Some(false)
-    );
-    let set = [
-        ("sources.text.max_epochs", "2"),
-        ("stages.1.budget_tokens", "1000"),
-    ];
+    assert_eq!(plan(&capped("3")).unwrap().stages[1].mixture[1].cap_exceeded, Some(false));
+    let set = [("sources.text.max_epochs", "2"), ("stages.1.budget_tokens", "1000")];
     plan(&home.load_with(RUN, &set).unwrap()).unwrap();
-    let set = [
-        ("sources.text.max_epochs", "2"),
-        ("stages.1.budget_tokens", "1010"),
-    ];
+    let set = [("sources.text.max_epochs", "2"), ("stages.1.budget_tokens", "1010")];
     plan(&home.load_with(RUN, &set).unwrap()).unwrap_err();
 }
 
 #[test]
 fn contradictions_are_errors() {
     for (change, message) in [
-        (
-            json!({"sequence_length": 11}),
-            "\"code\" has windows of 11 tokens",
-        ),
-        (
-            json!({"vocab_size": 33}),
-            "was tokenised with 33 tokens, but the model knows 32",
-        ),
+        (json!({"sequence_length": 11}), "\"code\" has windows of 11 tokens"),
+        (json!({"vocab_size": 33}), "was tokenised with 33 tokens, but the model knows 32"),
         (json!({"windows": 0}), "\"code\" has no windows"),
     ] {
         let home = Home::new();
@@ -215,12 +161,7 @@ fn contradictions_are_errors() {
     edition(&home, "code", 1000, json!({}));
     edition(&home, "text", 1000, json!({"tokenizer": "cc"}));
     let error = plan(&home.load(RUN).unwrap()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("another tokenizer than \"code\""),
-        "{error}"
-    );
+    assert!(error.to_string().contains("another tokenizer than \"code\""), "{error}");
 }
 
 #[test]
@@ -230,26 +171,16 @@ fn the_folder_s_shape_is_used_and_must_agree() {
     home.write("model/config.json", &shape.to_hugging_face().to_string());
     let without = {
         let (before, rest) = RUN.split_once("[model.architecture]").unwrap();
-        format!(
-            "{before}[training]{}",
-            rest.split_once("[training]").unwrap().1
-        )
+        format!("{before}[training]{}", rest.split_once("[training]").unwrap().1)
     };
     let found = plan(&home.load(&without).unwrap()).unwrap();
-    assert_eq!(
-        found.model.as_ref().unwrap().parameters,
-        shape.parameter_count()
-    );
+    assert_eq!(found.model.as_ref().unwrap().parameters, shape.parameter_count());
     assert_eq!(plan(&home.load(RUN).unwrap()).unwrap().model, found.model);
 
-    let loaded = home
-        .load_with(RUN, &[("model.architecture.rope_theta", "5e6")])
-        .unwrap();
+    let loaded = home.load_with(RUN, &[("model.architecture.rope_theta", "5e6")]).unwrap();
     let error = plan(&loaded).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("`model.architecture.rope_theta`: found 5000000.0"),
+        error.to_string().contains("`model.architecture.rope_theta`: found 5000000.0"),
         "{error}"
     );
 
@@ -259,27 +190,16 @@ fn the_folder_s_shape_is_used_and_must_agree() {
     home.write("data/code/manifest.json", "{}");
     home.write("model/config.json", &shape.to_hugging_face().to_string());
     let error = plan(&home.load(RUN).unwrap()).unwrap_err();
-    assert!(
-        error.to_string().contains("not the manifest of an edition"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("not the manifest of an edition"), "{error}");
 }
 
 #[test]
 fn what_is_unknown_is_null() {
     let (before, rest) = RUN.split_once("[model.architecture]").unwrap();
-    let text = format!(
-        "{before}[training]{}",
-        rest.split_once("[training]").unwrap().1
-    );
+    let text = format!("{before}[training]{}", rest.split_once("[training]").unwrap().1);
     let plan = plan(&Home::new().load(&text).unwrap()).unwrap();
     assert!(plan.model.is_none() && plan.memory.is_none() && plan.checkpoint_bytes.is_none());
-    let remedy = &plan
-        .missing
-        .iter()
-        .find(|m| m.name == "text")
-        .unwrap()
-        .remedy;
+    let remedy = &plan.missing.iter().find(|m| m.name == "text").unwrap().remedy;
     assert!(remedy.starts_with("terrace prepare ") && remedy.contains("prepare/text.toml"));
 }
 
@@ -304,13 +224,9 @@ fn steps_are_known_where_nothing_is_decided() {
 #[test]
 fn a_memory_budget_and_a_speed_add_their_numbers() {
     let home = Home::new();
-    let loaded = home
-        .load_with(RUN, &[("training.memory_budget", "1GiB")])
-        .unwrap();
+    let loaded = home.load_with(RUN, &[("training.memory_budget", "1GiB")]).unwrap();
     let facts = gather(&loaded.config).unwrap();
-    let options = PlanOptions {
-        tokens_per_second: Some(100.0),
-    };
+    let options = PlanOptions { tokens_per_second: Some(100.0) };
     let plan = resolve(&loaded, &facts, &options).unwrap();
     let memory = plan.memory.as_ref().unwrap();
     assert_eq!(memory.activations.auto.as_ref().unwrap().kept_layers, 2);
@@ -319,25 +235,16 @@ fn a_memory_budget_and_a_speed_add_their_numbers() {
     assert_eq!(time.seconds_per_stage, [10.0, 20.0]);
     assert_eq!(time.seconds, 30.0);
 
-    let loaded = home
-        .load_with(RUN, &[("training.memory_budget", "1KiB")])
-        .unwrap();
+    let loaded = home.load_with(RUN, &[("training.memory_budget", "1KiB")]).unwrap();
     let plan = resolve(&loaded, &facts, &options).unwrap();
-    assert!(
-        plan.warnings
-            .iter()
-            .any(|w| w.contains("memory_budget is 1 KiB")),
-        "{plan:#?}"
-    );
+    assert!(plan.warnings.iter().any(|w| w.contains("memory_budget is 1 KiB")), "{plan:#?}");
 }
 
 #[test]
 fn people_read_numbers_units_and_remedies() {
     let loaded = yi_9b();
     let facts = gather(&loaded.config).unwrap();
-    let options = PlanOptions {
-        tokens_per_second: Some(20_000.0),
-    };
+    let options = PlanOptions { tokens_per_second: Some(20_000.0) };
     let text = render(&resolve(&loaded, &facts, &options).unwrap());
     for expected in [
         "8,829,407,232",

@@ -1,0 +1,274 @@
+//! The grammar of the command line: what can be asked, not what is done about it.
+
+mod parse;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use terrace_config::{DeviceChoice, Recompute};
+
+pub(crate) use self::parse::{BatchShape, Override, parse};
+use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
+
+/// Carries a pretrained language model further, in stages.
+#[derive(Debug, Parser)]
+#[command(name = "terrace", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  terrace doctor                                  what does this machine offer?
+  terrace plan configs/yi-9b.toml                 every derived number, before a GPU is paid for
+  terrace prepare english.toml --output data/english
+  terrace train configs/quickstart.toml
+  terrace resume runs/quickstart
+
+Text for people goes to stderr, data (--json) to stdout.
+Exit codes: 0 done, 1 gate failed, 2 bad input, 3 environment, 4 device.";
+
+/// The flags of every verb.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct GlobalArgs {
+    /// Answer with one JSON object on stdout; errors too
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more; twice says everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say only the answer and what goes wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Colour the text
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When text is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl GlobalArgs {
+    /// How much is said: 0 is normal.
+    pub(crate) fn verbosity(&self) -> i8 {
+        if self.quiet { -1 } else { self.verbose.min(2).cast_signed() }
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Turn documents into token shards that a run can read
+    Prepare(PrepareArgs),
+    /// Describe an edition, a model, a checkpoint or a run, and verify it
+    Inspect(InspectArgs),
+    /// Show every number that follows from a run file, without touching a device
+    Plan(PlanArgs),
+    /// Train the stages of a run file
+    Train(TrainArgs),
+    /// Continue a run from its newest valid checkpoint
+    Resume(ResumeArgs),
+    /// Write a run's checkpoint as a Hugging Face folder
+    Export(ExportArgs),
+    /// Measure speed and memory
+    Bench(BenchArgs),
+    /// Say what this machine offers, and what is missing
+    Doctor,
+}
+
+/// The arguments of `terrace prepare`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The output does not depend on the number of cores or on the order of the input. An edition that is
+there already, made from the same input in the same way, is left as it is.
+
+Example:
+  terrace prepare configs/prepare/english.toml --output data/prepared/english")]
+pub(crate) struct PrepareArgs {
+    /// What to read, and how to filter, tokenise and pack it (TOML)
+    pub(crate) file: PathBuf,
+    /// The folder of the new edition
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Prepare again even if the edition is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// The arguments of `terrace inspect`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exits with 1 if something is damaged, and names the file.
+
+Examples:
+  terrace inspect data/prepared/english
+  terrace inspect runs/quickstart --json")]
+pub(crate) struct InspectArgs {
+    /// The folder: an edition, a Hugging Face model, a checkpoint or a run
+    pub(crate) path: PathBuf,
+    /// Only describe; do not read everything to verify its hashes
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+/// The arguments of `terrace plan`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  terrace plan configs/yi-9b.toml --tokens-per-second 250K
+  terrace plan configs/yi-9b.toml --set stages.0.budget_tokens=0.2T --explain
+  terrace plan configs/yi-9b.toml --json | jq .memory")]
+pub(crate) struct PlanArgs {
+    /// The run file (TOML)
+    pub(crate) file: PathBuf,
+    /// Also show each value and where it came from
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The throughput to estimate the time with, such as 5200 or 250K
+    #[arg(long, value_name = "X", value_parser = parse_rate)]
+    pub(crate) tokens_per_second: Option<f64>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// The arguments of `terrace train`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Sources that are not prepared yet, and say how to, are prepared first. Ctrl-C finishes the step,
+saves and exits with 0; a second Ctrl-C exits at once.
+
+Examples:
+  terrace train configs/quickstart.toml
+  terrace train run.toml --device cuda --set optimizer.learning_rate=2e-5")]
+pub(crate) struct TrainArgs {
+    /// The run file (TOML)
+    pub(crate) file: PathBuf,
+    /// Show burn-train's dashboard in the terminal; not with --json or without a terminal
+    #[arg(long)]
+    pub(crate) dashboard: bool,
+    /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
+    #[arg(long, value_parser = parse_device)]
+    pub(crate) device: Option<DeviceChoice>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// The arguments of `terrace resume`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Only what does not change the numbers may be set: checkpoint.*, validation.every_tokens,
+training.memory_budget, training.recompute.
+
+Example:
+  terrace resume runs/quickstart")]
+pub(crate) struct ResumeArgs {
+    /// The folder of the run
+    pub(crate) run: PathBuf,
+    /// Show burn-train's dashboard in the terminal; not with --json or without a terminal
+    #[arg(long)]
+    pub(crate) dashboard: bool,
+    /// The device, in place of the run's: cpu, cuda, cuda:1, wgpu
+    #[arg(long, value_parser = parse_device)]
+    pub(crate) device: Option<DeviceChoice>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// The arguments of `terrace export`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  terrace export runs/quickstart --output model --dtype bf16")]
+pub(crate) struct ExportArgs {
+    /// A run, whose newest valid checkpoint is taken, or one of its checkpoints
+    pub(crate) path: PathBuf,
+    /// The folder of the model
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// The element type of the weights
+    #[arg(long, value_enum, default_value_t = ExportDtype::F32)]
+    pub(crate) dtype: ExportDtype,
+    /// Replace the folder if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// An element type to export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportDtype {
+    /// Exactly the master weights
+    F32,
+    /// Rounded to nearest, half the size
+    Bf16,
+}
+
+/// The arguments of `terrace bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) what: BenchVerb,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchVerb {
+    /// Training steps of a 15.7M-parameter model: tokens/s, peak memory, model FLOP/s
+    Train(BenchTrainArgs),
+}
+
+/// The arguments of `terrace bench train`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  terrace bench train --json
+  terrace bench train --batch 4x256 --recompute all --layers 12")]
+pub(crate) struct BenchTrainArgs {
+    /// Sequences times their length
+    #[arg(long, value_name = "BxT", default_value = "1x1024")]
+    pub(crate) batch: BatchShape,
+    /// Which layers to recompute; several with commas
+    #[arg(long, value_name = "CHOICE", value_delimiter = ',', value_parser = parse_recompute)]
+    #[arg(default_value = "none,all")]
+    pub(crate) recompute: Vec<Recompute>,
+    /// The number of layers
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub(crate) layers: usize,
+    /// The number of measured steps, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) steps: usize,
+    /// The device: cpu, cuda, cuda:1, wgpu
+    #[arg(long, value_parser = parse_device, default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
+    /// Measure in this process: what the processes that are measured are started with
+    #[arg(long, hide = true)]
+    pub(crate) alone: bool,
+}
+
+/// Values in place of a file's.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// Replace a value of the file, such as stages.0.budget_tokens=2M; can be repeated
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = parse_override)]
+    pub(crate) set: Vec<Override>,
+}
+
+impl Overrides {
+    /// The overrides as `config` takes them.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        self.set.iter().map(|Override { path, value }| (path.clone(), value.clone())).collect()
+    }
+}

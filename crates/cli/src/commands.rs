@@ -1,0 +1,30 @@
+//! What each verb does, one file each.
+
+mod bench;
+mod doctor;
+mod export;
+mod inspect;
+mod plan;
+mod prepare;
+mod resume;
+mod train;
+mod training;
+
+use crate::args::Verb;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+
+/// Does what was asked.
+pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
+    match verb {
+        Verb::Prepare(args) => prepare::run(&args, context),
+        Verb::Inspect(args) => inspect::run(&args, context),
+        Verb::Plan(args) => plan::run(&args, context),
+        Verb::Train(args) => train::run(args, context),
+        Verb::Resume(args) => resume::run(args, context),
+        Verb::Export(args) => export::run(&args, context),
+        Verb::Bench(args) => bench::run(args, context),
+        Verb::Doctor => doctor::run(context),
+    }
+}

@@ -1,0 +1,15 @@
+//! `terrace bench`: speed and memory, measured.
+
+mod train;
+
+use crate::args::{BenchArgs, BenchVerb};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+
+/// Measures what was asked for.
+pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliError> {
+    match args.what {
+        BenchVerb::Train(args) => train::run(&args, context),
+    }
+}

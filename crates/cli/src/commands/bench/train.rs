@@ -1,0 +1,239 @@
+//! Training steps of a 15.7M-parameter model, one process for each choice of recompute.
+//!
+//! A process of its own, because the peak of a process never falls again.
+
+use std::process::Command;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use terrace_base::{Seed, format_bytes};
+use terrace_config::{Architecture, Recompute};
+use terrace_data::MicroBatch;
+use terrace_model::{CausalLm, initialize};
+use terrace_train::{
+    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, train_step,
+};
+
+use crate::args::BenchTrainArgs;
+use crate::context::Context;
+use crate::device;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::table::{Table, grouped};
+
+/// What one process measured.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measurement {
+    recompute: Recompute,
+    device: String,
+    parameters: u64,
+    layers: u64,
+    batch_sequences: usize,
+    sequence_length: usize,
+    steps: usize,
+    /// The median of the steps.
+    seconds_per_step: f64,
+    tokens_per_second: f64,
+    /// The largest resident set of the process; null where the system does not tell.
+    peak_memory_bytes: Option<u64>,
+    /// Weights, gradients and moments.
+    state_bytes: u64,
+    /// The peak less the state: activations, working memory and the program itself.
+    activation_peak_bytes: Option<u64>,
+    model_flops_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    results: Vec<Measurement>,
+}
+
+/// Measures each choice in turn.
+pub(crate) fn run(args: &BenchTrainArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if args.alone {
+        let measurement = measure(args, context)?;
+        context.data(&measurement);
+        return Ok(ExitCode::Done);
+    }
+    let mut results = Vec::new();
+    for recompute in &args.recompute {
+        context.note(&format!("recompute {}: {} steps", name(*recompute), args.steps));
+        results.push(in_a_process(args, *recompute, context)?);
+    }
+    let answer = Answer { results };
+    context.answer(&answer, || render(&answer.results));
+    Ok(ExitCode::Done)
+}
+
+fn in_a_process(
+    args: &BenchTrainArgs,
+    recompute: Recompute,
+    context: &Context,
+) -> Result<Measurement, CliError> {
+    let program = std::env::current_exe().map_err(CliError::environment)?;
+    let batch = format!("{}x{}", args.batch.sequences, args.batch.sequence_length);
+    let (layers, steps) = (args.layers.to_string(), args.steps.to_string());
+    let output = Command::new(program)
+        .args(["bench", "train", "--alone", "--json", "--quiet", "--batch", &batch])
+        .args(["--recompute", name(recompute), "--layers", &layers, "--steps", &steps])
+        .args(["--device", &args.device.to_string()])
+        .output()
+        .map_err(CliError::environment)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let message = format!("the measuring process failed ({}): {said}", output.status);
+        return Err(CliError::environment(message)
+            .with_help("a smaller --batch or --recompute all needs less memory"));
+    }
+    let _ = context;
+    serde_json::from_slice(&output.stdout).map_err(CliError::environment)
+}
+
+fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliError> {
+    let device = device::open(args.device, context)?;
+    let architecture = architecture(args);
+    let (b, t) = (args.batch.sequences, args.batch.sequence_length);
+    let recompute = args.recompute[0];
+    let kept_layers = match recompute {
+        Recompute::None => args.layers,
+        Recompute::All => 0,
+        Recompute::Auto => args.layers.div_ceil(2),
+    };
+    let settings =
+        EngineSettings { sequence_length: t, kept_layers, cross_entropy_chunk_tokens: 1024 };
+    let engine = Engine::new(&architecture, &device, settings);
+    let mut model = initialize(&architecture, Seed(1), &device);
+    let constants = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
+    let mut optimizer = Optimizer::new(&model, constants);
+    let batch = [micro_batch(b, t, architecture.vocab_size)];
+    let mut seconds = Vec::new();
+    for step in 0..=args.steps {
+        let begin = Instant::now();
+        take_step(&engine, &mut model, &mut optimizer, &batch, &device)?;
+        // The first step pays for allocation and, on some devices, for choosing kernels.
+        if step > 0 {
+            seconds.push(begin.elapsed().as_secs_f64());
+        }
+    }
+    let seconds_per_step = median(seconds);
+    let tokens_per_second = (b * t) as f64 / seconds_per_step;
+    let parameters = architecture.parameter_count();
+    let state_bytes = parameters * 16;
+    let peak_memory_bytes = peak_resident_bytes();
+    Ok(Measurement {
+        recompute,
+        device: args.device.to_string(),
+        parameters,
+        layers: architecture.num_hidden_layers,
+        batch_sequences: b,
+        sequence_length: t,
+        steps: args.steps,
+        seconds_per_step,
+        tokens_per_second,
+        peak_memory_bytes,
+        state_bytes,
+        activation_peak_bytes: peak_memory_bytes.map(|peak| peak.saturating_sub(state_bytes)),
+        model_flops_per_second: architecture.flops_per_token(t) as f64 * tokens_per_second,
+    })
+}
+
+fn take_step(
+    engine: &Engine,
+    model: &mut CausalLm,
+    optimizer: &mut Optimizer,
+    batch: &[MicroBatch],
+    device: &Device,
+) -> Result<(), CliError> {
+    match train_step(engine, model, optimizer, batch, 1e-5, 1.0) {
+        StepOutcome::Applied(_) => {
+            device.sync().map_err(|error| CliError::device(error.to_string()))
+        }
+        StepOutcome::Refused { reason, .. } => Err(CliError::device(reason)),
+    }
+}
+
+/// The model of the published figures, with as many layers as asked.
+fn architecture(args: &BenchTrainArgs) -> Architecture {
+    Architecture {
+        hidden_size: 384,
+        intermediate_size: 1024,
+        num_hidden_layers: args.layers as u64,
+        num_attention_heads: 6,
+        num_key_value_heads: 2,
+        head_dim: 64,
+        vocab_size: 8192,
+        max_position_embeddings: args.batch.sequence_length as u64,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        tie_word_embeddings: false,
+        initializer_range: 0.02,
+    }
+}
+
+/// Rows of one document each, with tokens drawn from a seed.
+fn micro_batch(rows: usize, t: usize, vocab_size: u64) -> MicroBatch {
+    let stream = Seed(1).stream("bench");
+    let id = |i: usize| (stream.at(i as u64) % vocab_size) as i32;
+    let mut batch = MicroBatch { rows, sequence_length: t, ..MicroBatch::default() };
+    for row in 0..rows {
+        let offset = row * (t + 1);
+        batch.tokens.extend((0..t).map(|i| id(offset + i)));
+        batch.targets.extend((0..t).map(|i| id(offset + i + 1)));
+        batch.positions.extend(0..t as i32);
+        batch.segments.extend(std::iter::repeat_n(0, t));
+        batch.sources.push(0);
+        batch.target_tokens.push(t as u32);
+        batch.target_bytes.push(t as u32);
+    }
+    batch
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The largest resident set of this process so far.
+fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn name(recompute: Recompute) -> &'static str {
+    match recompute {
+        Recompute::None => "none",
+        Recompute::All => "all",
+        Recompute::Auto => "auto",
+    }
+}
+
+fn render(results: &[Measurement]) -> String {
+    let mut table = Table::new([
+        "recompute",
+        "batch",
+        "tokens/s",
+        "s/step",
+        "peak",
+        "activations",
+        "model GFLOP/s",
+    ]);
+    let bytes = |b: Option<u64>| b.map_or_else(|| "-".to_owned(), format_bytes);
+    for m in results {
+        table.row([
+            name(m.recompute).to_owned(),
+            format!("{}x{}", m.batch_sequences, m.sequence_length),
+            format!("{:.0}", m.tokens_per_second),
+            format!("{:.3}", m.seconds_per_step),
+            bytes(m.peak_memory_bytes),
+            bytes(m.activation_peak_bytes),
+            format!("{:.1}", m.model_flops_per_second / 1e9),
+        ]);
+    }
+    let model = results.first().map_or_else(String::new, |m| {
+        format!("{} parameters, {} layers, on {}\n", grouped(m.parameters), m.layers, m.device)
+    });
+    format!("{model}{}", table.render())
+}

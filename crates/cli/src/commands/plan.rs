@@ -1,0 +1,42 @@
+//! `terrace plan`: every number that follows from a run file, without touching a device.
+
+use serde::Serialize;
+use terrace_config::{
+    Explanation, PlanOptions, RunPlan, gather, load, render, render_explanation, resolve,
+};
+
+use crate::args::PlanArgs;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+
+/// The plan as a program reads it.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    plan: RunPlan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Vec<Explanation>>,
+}
+
+/// Loads the run file, looks at what it refers to, and shows what follows.
+pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let loaded = load(&args.file, &args.overrides.pairs())?;
+    let facts = gather(&loaded.config)?;
+    let options = PlanOptions { tokens_per_second: args.tokens_per_second };
+    let plan = resolve(&loaded, &facts, &options)?;
+    let explanation = args.explain.then(|| loaded.explain());
+    let answer = Answer { plan, explanation };
+    context.answer(&answer, || text(&answer));
+    Ok(ExitCode::Done)
+}
+
+fn text(answer: &Answer) -> String {
+    let plan = render(&answer.plan);
+    match &answer.explanation {
+        Some(explanation) => {
+            format!("{plan}\nWhere each value comes from\n{}", render_explanation(explanation))
+        }
+        None => plan,
+    }
+}

@@ -1,0 +1,101 @@
+//! What `train` and `resume` share: signals, progress, the closing table.
+
+mod signals;
+mod summary;
+mod watch;
+
+use terrace_config::{Facts, Loaded, PlanOptions, RunConfig, RunPlan};
+use terrace_train::{Job, StopFlag, TrainReport, Trainer};
+
+use crate::context::Context;
+use crate::device;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::machine;
+use crate::table::grouped;
+
+pub(crate) use self::watch::Watch;
+
+/// Resolves a run file against what is there.
+pub(crate) fn plan(loaded: &Loaded<RunConfig>) -> Result<RunPlan, CliError> {
+    let facts: Facts = terrace_config::gather(&loaded.config)?;
+    Ok(terrace_config::resolve(loaded, &facts, &PlanOptions::default())?)
+}
+
+/// Opens the device, arms the signals, and hands a job to `prepare`, which makes a trainer of it;
+/// then trains and tells the outcome.
+pub(crate) fn run(
+    loaded: &Loaded<RunConfig>,
+    plan: &RunPlan,
+    context: &Context,
+    dashboard: bool,
+    prepare: impl for<'a> FnOnce(Job<'a>) -> Result<Trainer<'a>, CliError>,
+) -> Result<ExitCode, CliError> {
+    if dashboard {
+        return Err(CliError::input("the dashboard is not in this build"));
+    }
+    let choice = loaded.config.device;
+    let device = device::open(choice, context)?;
+    announce(plan, context);
+    let stop = StopFlag::default();
+    signals::arm(&stop).map_err(CliError::environment)?;
+    let mut watch = Watch::new(context, plan);
+    let job = Job {
+        loaded,
+        plan,
+        device,
+        // A fifth is left to the system, the allocator and the reading of data.
+        memory_budget: memory_budget(choice, context),
+        stop,
+        observer: &mut watch,
+    };
+    let outcome = prepare(job)?.run();
+    watch.finish();
+    let report: TrainReport = outcome.map_err(train_error)?;
+    if !context.is_quiet() {
+        context.say(&summary::render(&report));
+    }
+    if context.json {
+        context.data(&report);
+    }
+    Ok(ExitCode::Done)
+}
+
+fn memory_budget(choice: terrace_config::DeviceChoice, context: &Context) -> Option<u64> {
+    let total = match choice {
+        // What others use of the processor's memory is not ours to plan with.
+        terrace_config::DeviceChoice::Cpu => Some(machine::memory().available_bytes),
+        other => device::memory(other, &context.environment),
+    };
+    total.map(|bytes| bytes / 5 * 4)
+}
+
+fn announce(plan: &RunPlan, context: &Context) {
+    let Some(model) = &plan.model else { return };
+    context.note(&format!(
+        "{}: {} parameters, {} stages, {} tokens, on {}; run directory {}",
+        plan.name,
+        grouped(model.parameters),
+        plan.stages.len(),
+        grouped(plan.total_tokens),
+        plan.device,
+        plan.run_directory.display(),
+    ));
+    for warning in &plan.warnings {
+        context.note(&format!("warning: {warning}"));
+    }
+}
+
+/// Sorts an error of a run by who can do something about it.
+pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
+    use terrace_train::Error;
+    match error {
+        Error::Config(error) => error.into(),
+        Error::Log { .. } => CliError::environment(error),
+        Error::Checkpoint(error) => {
+            CliError::environment(error).with_help("earlier checkpoints are as they were")
+        }
+        Error::BadSteps { .. } => CliError::gate(error),
+        other => CliError::input(other),
+    }
+}

@@ -1,0 +1,120 @@
+//! What a person sees of a run while it goes on.
+
+use terrace_config::RunPlan;
+use terrace_train::{Event, HeldOut, Observer, StepRecord};
+
+use crate::context::Context;
+use crate::progress::{Progress, Unit};
+
+/// The weight of the newest step in the speed and loss that are shown.
+const SMOOTHING: f64 = 0.1;
+
+/// Shows the events of a run.
+pub(crate) struct Watch<'a> {
+    context: &'a Context,
+    total_tokens: u64,
+    training: Option<Progress<'a>>,
+    validating: Option<Progress<'a>>,
+    nats: Option<f64>,
+    tokens_per_second: Option<f64>,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches a run that follows `plan`.
+    pub(crate) fn new(context: &'a Context, plan: &RunPlan) -> Self {
+        Self {
+            context,
+            total_tokens: plan.total_tokens,
+            training: None,
+            validating: None,
+            nats: None,
+            tokens_per_second: None,
+        }
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn finish(&mut self) {
+        self.training = None;
+        self.validating = None;
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        let nats = *smooth(&mut self.nats, record.nats);
+        let speed = *smooth(&mut self.tokens_per_second, record.tokens_per_second);
+        if let Some(progress) = &self.training {
+            progress.update(record.tokens_seen.0, || {
+                format!(
+                    "step {} loss {nats:.4} batch {} |g| {:.2} {speed:.0} tok/s",
+                    record.step, record.batch_tokens, record.gradient_norm
+                )
+            });
+        }
+    }
+
+    fn validating(&mut self, done: u64, total: u64) {
+        let context = self.context;
+        let progress = self
+            .validating
+            .get_or_insert_with(|| Progress::start(context, "held-out", Unit::Count, Some(total)));
+        progress.update(done, || "sequences".to_owned());
+    }
+
+    fn validated(&mut self, held_out: &HeldOut) {
+        self.validating = None;
+        let bits = held_out.bits_per_byte();
+        let bits: Vec<String> =
+            bits.iter().map(|(name, bits)| format!("{name} {bits:.4}")).collect();
+        let when = match held_out.after.as_deref() {
+            Some("before") => "before training".to_owned(),
+            Some(stage) => format!("after {stage}"),
+            None => format!("at {} tokens", held_out.tokens_seen),
+        };
+        self.context.note(&format!("held-out bits per byte {when}: {}", bits.join(", ")));
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::StageStarted { index, name, budget_tokens } => {
+                let line = format!("stage {} `{name}`: {budget_tokens} tokens", index + 1);
+                self.context.note(&line);
+                self.nats = None;
+                let total = Some(self.total_tokens);
+                self.training =
+                    Some(Progress::start(self.context, (*name).to_owned(), Unit::Count, total));
+            }
+            Event::Step(record) => self.step(record),
+            Event::BadStep(bad) => {
+                let windows: Vec<String> =
+                    bad.windows.iter().map(|w| format!("{}/{}", w.source, w.window)).collect();
+                self.context.say(&format!(
+                    "warning: at {} tokens {}: the step was not applied ({} in a row); windows: {}",
+                    bad.tokens_seen,
+                    bad.reason,
+                    bad.consecutive,
+                    windows.join(", ")
+                ));
+            }
+            Event::Decision { summary, grew: true } => {
+                self.context.note(&format!("the batch grows: {summary}"));
+            }
+            Event::Decision { summary, grew: false } => tracing::debug!("{summary}"),
+            Event::Validating { done, total } => self.validating(*done, *total),
+            Event::Validated(held_out) => self.validated(held_out),
+            Event::Saved { path, bytes } => {
+                tracing::info!(path = %path.display(), bytes, "saved a checkpoint");
+            }
+            Event::Stopped { tokens_seen } => {
+                let line = format!("stopped at {tokens_seen} tokens, as asked; the state is saved");
+                self.context.say(&line);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn smooth(average: &mut Option<f64>, value: f64) -> &f64 {
+    let before = average.unwrap_or(value);
+    average.insert(before + SMOOTHING * (value - before))
+}

@@ -1,0 +1,34 @@
+//! The `terrace` command: verbs, device choice, logging, error rendering. The only crate that
+//! prints, reads the environment, picks a device and holds backend features.
+
+mod args;
+mod commands;
+mod context;
+mod device;
+mod diagnose;
+mod environment;
+mod error;
+mod exit;
+mod logging;
+mod machine;
+mod progress;
+mod table;
+
+use std::process;
+
+use crate::context::Context;
+use crate::environment::Environment;
+
+fn main() -> process::ExitCode {
+    let environment = Environment::capture();
+    let arguments = match args::parse(&environment) {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit.into(),
+    };
+    let context = Context::new(&arguments.global, environment);
+    logging::start(&context);
+    match commands::run(arguments.verb, &context) {
+        Ok(exit) => exit.into(),
+        Err(error) => diagnose::report(&error, &context).into(),
+    }
+}
