@@ -104,7 +104,8 @@ fn exponentials(row: &mut [f32], maximum: f32) -> f32 {
 #[inline]
 fn exp(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
-    let clamped = x.max(-87.0);
+    // NaN is neither, and stays.
+    let clamped = if x < -87.0 { -87.0 } else { x };
     let n = (clamped * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
     let r = clamped - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
@@ -115,7 +116,7 @@ fn exp(x: f32) -> f32 {
     p = p * r + 5e-1;
     let e = p * r * r + r + 1.0;
     let scaled = e * f32::from_bits(((n as i32 + 127) as u32) << 23);
-    if x < -87.0 { 0.0 } else { scaled + (x - x) }
+    if x < -87.0 { 0.0 } else { scaled }
 }
 
 /// A tensor of one value per row on the device of `like`.

@@ -17,7 +17,7 @@ enum Record {
     /// Its input, `[b·t, d]`: the layer is run again.
     Input(Tensor<2>),
     /// Its whole graph.
-    Graph(Graph),
+    Graph(Box<Graph>),
 }
 
 /// A layer's forward pass with the leaves that gradients are asked for.
@@ -45,7 +45,7 @@ impl Tape {
             let graph = Graph::build(engine, layer, x.clone(), &tracked);
             let output = graph.output.clone().inner();
             let kept = index >= recomputed;
-            layers.push(if kept { Record::Graph(graph) } else { Record::Input(x) });
+            layers.push(if kept { Record::Graph(Box::new(graph)) } else { Record::Input(x) });
             x = output;
         }
         (Self { layers, tracked }, x)
@@ -63,7 +63,7 @@ impl Tape {
         while let Some(record) = self.layers.pop() {
             let index = self.layers.len();
             let graph = match record {
-                Record::Graph(graph) => graph,
+                Record::Graph(graph) => *graph,
                 Record::Input(x) => Graph::build(engine, &model.layers[index], x, &self.tracked),
             };
             let gradients;
