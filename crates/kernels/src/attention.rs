@@ -1,6 +1,5 @@
 //! Causal attention within documents, with grouped queries.
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 /// Which keys a query may not see.
@@ -58,9 +57,19 @@ pub fn causal_attention(
     let scores = q.matmul(k.permute([0, 2, 3, 1]));
     let hidden = mask.hidden.clone().expand([b, kv_heads, group * t, t]);
     // NUMERICS: a large negative number, not -inf: its gradient is 0 and never NaN.
-    let weights = softmax(scores.mask_fill(hidden, -1e30), 3);
+    let weights = softmax(scores.mask_fill(hidden, -1e30));
     let mixed = weights.matmul(v.swap_dims(1, 2));
     mixed.reshape([b, heads, t, h]).swap_dims(1, 2).reshape([b * t, heads * h])
+}
+
+/// The softmax over the keys, written out.
+///
+// NUMERICS: a backend's own softmax may round differently with and without autodiff, and a layer
+// that is recomputed must give the bits that it gave.
+fn softmax(scores: Tensor<4>) -> Tensor<4> {
+    let maximum = scores.clone().detach().max_dim(3);
+    let exponentials = (scores - maximum).exp();
+    exponentials.clone() / exponentials.sum_dim(3)
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ pub(super) struct Tape {
 }
 
 /// What is left of one layer.
+#[expect(clippy::large_enum_variant, reason = "a handful of handles per layer, made once a pass")]
 enum Record {
     /// Its input, `[b·t, d]`: the layer is run again.
     Input(Tensor<2>),
     /// Its whole graph.
-    Graph(Box<Graph>),
+    Graph(Graph),
 }
 
 /// A layer's forward pass with the leaves that gradients are asked for.
@@ -35,18 +36,21 @@ impl Tape {
         batch: &DeviceBatch<'_>,
         mut x: Tensor<2>,
     ) -> (Self, Tensor<2>) {
-        let tracked = batch.context(&engine.architecture, &engine.rope, &engine.tracked);
+        let context = |device| batch.context(&engine.architecture, &engine.rope, device);
+        let (plain, tracked) = (context(&engine.device), context(&engine.tracked));
         let recomputed = model.layers.len().saturating_sub(engine.settings.kept_layers);
         let mut layers = Vec::with_capacity(model.layers.len());
         for (index, layer) in model.layers.iter().enumerate() {
-            // NUMERICS: a layer that will be recomputed runs through the same graph, which is then
-            // dropped: without autodiff a backend may take other kernels, and what is recomputed
-            // would change the numbers of the run.
-            let graph = Graph::build(engine, layer, x.clone(), &tracked);
-            let output = graph.output.clone().inner();
-            let kept = index >= recomputed;
-            layers.push(if kept { Record::Graph(Box::new(graph)) } else { Record::Input(x) });
-            x = output;
+            if index < recomputed {
+                // A graph that no backward pass consumes would stay until the next one: no autodiff.
+                let output = layer.forward(&engine.architecture, x.clone(), &plain);
+                layers.push(Record::Input(x));
+                x = output;
+            } else {
+                let graph = Graph::build(engine, layer, x, &tracked);
+                x = graph.output.clone().inner();
+                layers.push(Record::Graph(graph));
+            }
         }
         (Self { layers, tracked }, x)
     }
@@ -63,7 +67,7 @@ impl Tape {
         while let Some(record) = self.layers.pop() {
             let index = self.layers.len();
             let graph = match record {
-                Record::Graph(graph) => *graph,
+                Record::Graph(graph) => graph,
                 Record::Input(x) => Graph::build(engine, &model.layers[index], x, &self.tracked),
             };
             let gradients;
