@@ -157,7 +157,7 @@ Examples:
 pub(crate) struct TrainArgs {
     /// The run file (TOML)
     pub(crate) file: PathBuf,
-    /// Show burn-train's dashboard in the terminal; not with --json or without a terminal
+    /// Show burn-train's dashboard in the terminal (not in this version yet)
     #[arg(long)]
     pub(crate) dashboard: bool,
     /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
@@ -178,7 +178,7 @@ Example:
 pub(crate) struct ResumeArgs {
     /// The folder of the run
     pub(crate) run: PathBuf,
-    /// Show burn-train's dashboard in the terminal; not with --json or without a terminal
+    /// Show burn-train's dashboard in the terminal (not in this version yet)
     #[arg(long)]
     pub(crate) dashboard: bool,
     /// The device, in place of the run's: cpu, cuda, cuda:1, wgpu
