@@ -7,7 +7,7 @@ use std::path::Path;
 /// An advisory lock on a file, held until dropped or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct LockFile {
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -29,7 +29,16 @@ impl LockFile {
         file.set_len(0)
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(TryLockError::Error)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+/// Closing the file would not be enough: a child that another thread has just forked shares it until
+/// it executes its program.
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // A lock that cannot be given up explicitly goes with the last descriptor.
+        let _ = self.file.unlock();
     }
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn run(
     prepare: impl for<'a> FnOnce(Job<'a>) -> Result<Trainer<'a>, CliError>,
 ) -> Result<ExitCode, CliError> {
     if dashboard {
-        return Err(CliError::input("the dashboard is not in this version yet; without --dashboard a progress line is shown"));
+        return Err(CliError::input(
+            "the dashboard is not in this version yet; without --dashboard a progress line is shown",
+        ));
     }
     let choice = loaded.config.device;
     let device = device::open(choice, context)?;
