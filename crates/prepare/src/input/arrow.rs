@@ -1,6 +1,7 @@
 //! Arrow IPC, as a file or as a stream.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -27,10 +28,10 @@ pub(super) fn read(
     columns: &Columns,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let batches = open(file, columns)?;
+    let mut batches = guarded(file, || open(file, columns))?;
     let mut row = 0;
     let mut reported = 0;
-    for batch in batches {
+    while let Some(batch) = guarded(file, || Ok(batches.next()))? {
         let batch = batch.map_err(|error| failed(file, error))?;
         let named = |name: &str| batch.column_by_name(name).expect("it is projected");
         let id = columns.id.as_deref().map(named);
@@ -82,6 +83,13 @@ fn projection(file: &InputFile, schema: &SchemaRef, columns: &Columns) -> Result
         })?);
     }
     Ok(indices)
+}
+
+/// Runs a piece of the reader, which panics on some damaged files where it should refuse them.
+fn guarded<T>(file: &InputFile, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(failed(file, ArrowError::ParseError("the message's structure is broken".to_owned())))
+    })
 }
 
 fn failed(file: &InputFile, error: ArrowError) -> Error {
