@@ -59,7 +59,8 @@ proptest! {
         bytes[place] ^= flip;
         // The text itself has no checksum in most formats: what is still well formed is read.
         if let Some(error) = refused(home.path(), &bytes, &format!("flipped.{format}")) {
-            prop_assert!(error.to_string().contains("flipped."), "{}", error);
+            let said = error.to_string();
+            prop_assert!(said.contains("flipped.") || said.contains("is empty"), "{}", said);
         }
     }
 }
