@@ -6,6 +6,7 @@
 //! predicts the divergence.
 
 mod measure;
+mod picture;
 mod rows;
 mod sample;
 mod statistics;
@@ -17,6 +18,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use terrace_model::CausalLm;
 
+pub use self::picture::{DrawError, png, svg};
 pub use self::sample::{Calibration, Error};
 pub use self::statistics::{Spread, rank_correlation};
 
