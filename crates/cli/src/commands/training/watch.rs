@@ -76,7 +76,7 @@ impl<'a> Watch<'a> {
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::StageStarted { index, name, budget_tokens } => {
+            Event::StageStarted { index, name, budget_tokens, .. } => {
                 let line = format!("stage {} `{name}`: {budget_tokens} tokens", index + 1);
                 self.context.note(&line);
                 self.nats = None;
