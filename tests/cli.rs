@@ -1,5 +1,6 @@
 //! The whole command, run as a person runs it.
 
+mod dashboard;
 mod kill;
 mod run;
 mod support;

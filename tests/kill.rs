@@ -50,7 +50,7 @@ budget_tokens = 8192
 mixture = { apples = 0.2, pears = 0.8 }
 "#;
 
-fn world(home: &Path) {
+pub(crate) fn world(home: &Path) {
     documents(home, "apples");
     documents(home, "pears");
     let tokenizer = repository().join("crates/tokenizer/tests/fixtures/byte_level.json");
@@ -76,7 +76,7 @@ fn begin(home: &Path, arguments: &[&str]) -> Child {
 }
 
 /// Waits until a step is on record, or the process has ended.
-fn wait_for_step(child: &mut Child, run: &Path, step: u64) {
+pub(crate) fn wait_for_step(child: &mut Child, run: &Path, step: u64) {
     let begin = Instant::now();
     while child.try_wait().unwrap().is_none()
         && steps(run).last().is_none_or(|last| last["step"].as_u64() < Some(step))

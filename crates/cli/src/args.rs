@@ -151,13 +151,18 @@ pub(crate) struct PlanArgs {
 Sources that are not prepared yet, and say how to, are prepared first. Ctrl-C finishes the step,
 saves and exits with 0; a second Ctrl-C exits at once.
 
+On the dashboard `q` `s` does what Ctrl-C does, and `q` `k` what a second one does. `Epochs` counts
+the tokens of the run and `Items` the thousandths of the stage. What is logged meanwhile is written
+when it closes.
+
 Examples:
   terrace train configs/quickstart.toml
+  terrace train configs/quickstart.toml --dashboard
   terrace train run.toml --device cuda --set optimizer.learning_rate=2e-5")]
 pub(crate) struct TrainArgs {
     /// The run file (TOML)
     pub(crate) file: PathBuf,
-    /// Show burn-train's dashboard in the terminal (not in this version yet)
+    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
     #[arg(long)]
     pub(crate) dashboard: bool,
     /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
@@ -178,7 +183,7 @@ Example:
 pub(crate) struct ResumeArgs {
     /// The folder of the run
     pub(crate) run: PathBuf,
-    /// Show burn-train's dashboard in the terminal (not in this version yet)
+    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
     #[arg(long)]
     pub(crate) dashboard: bool,
     /// The device, in place of the run's: cpu, cuda, cuda:1, wgpu

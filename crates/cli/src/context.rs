@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use indicatif::{MultiProgress, ProgressDrawTarget};
+use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::args::{ColorChoice, GlobalArgs};
 use crate::environment::Environment;
+use crate::speech::Speech;
 
 /// The world of one invocation, as far as it is not an argument of the verb.
 pub(crate) struct Context {
@@ -18,7 +19,7 @@ pub(crate) struct Context {
     pub(crate) verbosity: i8,
     /// What the process was started with.
     pub(crate) environment: Environment,
-    bars: MultiProgress,
+    speech: Speech,
 }
 
 impl Context {
@@ -37,7 +38,7 @@ impl Context {
             json: flags.json,
             colour,
             verbosity: flags.verbosity(),
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            speech: Speech::default(),
             environment,
         }
     }
@@ -54,16 +55,17 @@ impl Context {
 
     /// The bars on the terminal; text is written through them, so that they do not garble it.
     pub(crate) fn bars(&self) -> &MultiProgress {
-        &self.bars
+        self.speech.bars()
+    }
+
+    /// The way of all text for people.
+    pub(crate) fn speech(&self) -> &Speech {
+        &self.speech
     }
 
     /// Writes text for people to stderr, above the progress bars, and ends the line.
     pub(crate) fn say(&self, text: &str) {
-        self.bars.suspend(|| {
-            let mut stderr = io::stderr().lock();
-            // Nobody is left to be told that stderr is closed.
-            let _ = writeln!(stderr, "{}", text.trim_end_matches('\n'));
-        });
+        self.speech.line(text);
     }
 
     /// As [`say`](Self::say), for what may be left out when the user asked for quiet.
@@ -84,7 +86,7 @@ impl Context {
 
     /// Writes data as one JSON object to stdout.
     pub(crate) fn data(&self, data: &impl Serialize) {
-        self.bars.suspend(|| write_json(data));
+        self.bars().suspend(|| write_json(data));
     }
 }
 

@@ -81,7 +81,7 @@ impl Problem {
 }
 
 /// Lays an error out for people; problems of a configuration with the line that they are about.
-fn render(error: &CliError, colour: bool) -> String {
+pub(crate) fn render(error: &CliError, colour: bool) -> String {
     match placed(error) {
         [] => render_plain(error, colour),
         problems => problems.iter().map(|problem| render_placed(problem, colour)).collect(),

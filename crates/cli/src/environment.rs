@@ -15,6 +15,10 @@ pub(crate) struct Environment {
     pub(crate) no_colour: bool,
     /// `TERM` is `dumb`.
     pub(crate) dumb_terminal: bool,
+    /// Whether a person types into stdin.
+    pub(crate) stdin_is_terminal: bool,
+    /// Whether a person sees stdout.
+    pub(crate) stdout_is_terminal: bool,
     /// Whether a person sees stderr.
     pub(crate) stderr_is_terminal: bool,
     /// The folders of `PATH`.
@@ -43,6 +47,8 @@ impl Environment {
             log_filter: text("TERRACE_LOG"),
             no_colour: text("NO_COLOR").is_some(),
             dumb_terminal: text("TERM").is_some_and(|term| term == "dumb"),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             program_folders: folders("PATH"),
             library_folders: folders("LD_LIBRARY_PATH"),

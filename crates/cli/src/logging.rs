@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::context::Context;
+use crate::speech::Speech;
 
 /// Sends log lines to stderr for the rest of the process.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn start(context: &Context) {
         .with_env_filter(filter)
         .with_ansi(context.colour)
         .with_target(context.verbosity > 0)
-        .with_writer(AboveTheBars(context.bars().clone()));
+        .with_writer(Lines(context.speech().clone()));
     // The process has one subscriber; a second start would be a bug in a test at most.
     let _ = match context.verbosity {
         0.. if context.draws_bars() => lines.without_time().try_init(),
@@ -40,20 +40,20 @@ fn default_filter(verbosity: i8) -> &'static str {
     }
 }
 
-/// Writes log lines above the progress bars.
-struct AboveTheBars(MultiProgress);
+/// Writes log lines where all text for people goes.
+struct Lines(Speech);
 
-impl<'a> MakeWriter<'a> for AboveTheBars {
+impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { bars: &self.0, text: Vec::new() }
+        Line { speech: &self.0, text: Vec::new() }
     }
 }
 
 /// One log line, written in one piece when it is complete.
 struct Line<'a> {
-    bars: &'a MultiProgress,
+    speech: &'a Speech,
     text: Vec<u8>,
 }
 
@@ -70,10 +70,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        self.bars.suspend(|| {
-            // Nobody is left to be told that stderr is closed.
-            let _ = io::stderr().lock().write_all(&self.text);
-        });
+        self.speech.line(&String::from_utf8_lossy(&self.text));
     }
 }
 

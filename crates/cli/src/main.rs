@@ -12,7 +12,9 @@ mod exit;
 mod logging;
 mod machine;
 mod progress;
+mod speech;
 mod table;
+mod terminal;
 
 use std::process;
 

@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
         total: Option<u64>,
     ) -> Self {
         let title = title.into();
-        let form = if context.is_quiet() {
+        let form = if context.is_quiet() || context.speech().is_held() {
             Form::Silent
         } else if context.draws_bars() {
             Form::Bar(bar(context, &title, unit, total))

@@ -20,6 +20,8 @@ pub enum Event<'a> {
         name: &'a str,
         /// Its budget.
         budget_tokens: Tokens,
+        /// Tokens seen so far: more than where the stage begins if a run is resumed within it.
+        tokens_seen: Tokens,
     },
     /// A step was taken.
     Step(&'a StepRecord),

@@ -246,6 +246,7 @@ impl Trainer<'_> {
             index,
             name: &stage.name,
             budget_tokens: stage.budget,
+            tokens_seen: self.state.progress.tokens_seen,
         });
         if self.state.progress.entered {
             return Ok(());

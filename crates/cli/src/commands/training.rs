@@ -1,5 +1,6 @@
-//! What `train` and `resume` share: signals, progress, the closing table.
+//! What `train` and `resume` share: signals, progress, the dashboard, the closing table.
 
+mod dashboard;
 mod signals;
 mod summary;
 mod watch;
@@ -14,6 +15,7 @@ use crate::exit::ExitCode;
 use crate::machine;
 use crate::table::grouped;
 
+use self::dashboard::{Dashboard, Screen};
 pub(crate) use self::watch::Watch;
 
 /// Resolves a run file against what is there.
@@ -31,17 +33,18 @@ pub(crate) fn run(
     dashboard: bool,
     prepare: impl for<'a> FnOnce(Job<'a>) -> Result<Trainer<'a>, CliError>,
 ) -> Result<ExitCode, CliError> {
-    if dashboard {
-        return Err(CliError::input(
-            "the dashboard is not in this version yet; without --dashboard a progress line is shown",
-        ));
-    }
+    let screen = dashboard.then(|| screen(plan, context)).flatten();
     let choice = loaded.config.device;
     let device = device::open(choice, context)?;
     announce(plan, context);
     let stop = StopFlag::default();
-    signals::arm(&stop).map_err(CliError::environment)?;
-    let mut watch = Watch::new(context, plan);
+    let armed = match &screen {
+        Some(screen) => signals::arm_for(screen, &stop),
+        None => signals::arm(&stop),
+    };
+    armed.map_err(CliError::environment)?;
+    let dashboard = screen.map(|screen| Dashboard::new(plan, screen, &stop));
+    let mut watch = Watch::new(context, plan, dashboard);
     let job = Job {
         loaded,
         plan,
@@ -61,6 +64,15 @@ pub(crate) fn run(
         context.data(&report);
     }
     Ok(ExitCode::Done)
+}
+
+/// The terminal for the dashboard, or a line that says why there is none.
+fn screen(plan: &RunPlan, context: &Context) -> Option<Screen> {
+    if let Some(obstacle) = dashboard::obstacle(context) {
+        context.say(&format!("warning: --dashboard is off: {obstacle}"));
+        return None;
+    }
+    Some(Screen::new(context, plan))
 }
 
 fn memory_budget(choice: terrace_config::DeviceChoice, context: &Context) -> Option<u64> {

@@ -3,15 +3,18 @@
 use terrace_config::RunPlan;
 use terrace_train::{Event, HeldOut, Observer, StepRecord};
 
+use super::dashboard::Dashboard;
 use crate::context::Context;
 use crate::progress::{Progress, Unit};
 
 /// The weight of the newest step in the speed and loss that are shown.
 const SMOOTHING: f64 = 0.1;
 
-/// Shows the events of a run.
+/// Shows the events of a run: on the dashboard if there is one, else with a bar, or line by line.
 pub(crate) struct Watch<'a> {
     context: &'a Context,
+    dashboard: Option<Dashboard>,
+    stage: String,
     total_tokens: u64,
     training: Option<Progress<'a>>,
     validating: Option<Progress<'a>>,
@@ -21,9 +24,11 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Watches a run that follows `plan`.
-    pub(crate) fn new(context: &'a Context, plan: &RunPlan) -> Self {
+    pub(crate) fn new(context: &'a Context, plan: &RunPlan, dashboard: Option<Dashboard>) -> Self {
         Self {
             context,
+            dashboard,
+            stage: String::new(),
             total_tokens: plan.total_tokens,
             training: None,
             validating: None,
@@ -32,23 +37,29 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Takes the bars away.
+    /// Takes the bars and the dashboard away.
     pub(crate) fn finish(&mut self) {
         self.training = None;
         self.validating = None;
+        self.dashboard = None;
     }
 
     fn step(&mut self, record: &StepRecord) {
         let nats = *smooth(&mut self.nats, record.nats);
         let speed = *smooth(&mut self.tokens_per_second, record.tokens_per_second);
-        if let Some(progress) = &self.training {
-            progress.update(record.tokens_seen.0, || {
-                format!(
-                    "step {} loss {nats:.4} batch {} |g| {:.2} {speed:.0} tok/s",
-                    record.step, record.batch_tokens, record.gradient_norm
-                )
-            });
+        let context = self.context;
+        if context.speech().is_held() {
+            return;
         }
+        let progress = self.training.get_or_insert_with(|| {
+            Progress::start(context, self.stage.clone(), Unit::Count, Some(self.total_tokens))
+        });
+        progress.update(record.tokens_seen.0, || {
+            format!(
+                "step {} loss {nats:.4} batch {} |g| {:.2} {speed:.0} tok/s",
+                record.step, record.batch_tokens, record.gradient_norm
+            )
+        });
     }
 
     fn validating(&mut self, done: u64, total: u64) {
@@ -75,14 +86,16 @@ impl<'a> Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event<'_>) {
+        if let Some(dashboard) = &mut self.dashboard {
+            dashboard.event(event);
+        }
         match event {
-            Event::StageStarted { index, name, budget_tokens } => {
+            Event::StageStarted { index, name, budget_tokens, .. } => {
                 let line = format!("stage {} `{name}`: {budget_tokens} tokens", index + 1);
                 self.context.note(&line);
                 self.nats = None;
-                let total = Some(self.total_tokens);
-                self.training =
-                    Some(Progress::start(self.context, (*name).to_owned(), Unit::Count, total));
+                self.stage = (*name).to_owned();
+                self.training = None;
             }
             Event::Step(record) => self.step(record),
             Event::BadStep(bad) => {
