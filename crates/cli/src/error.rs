@@ -124,7 +124,9 @@ impl From<terrace_prepare::Error> for CliError {
         use terrace_prepare::Error;
         let exit = match &error {
             Error::Read { source, .. } => exit_of_io(source),
-            Error::Write { .. } | Error::Spill { .. } => ExitCode::Environment,
+            Error::Store { .. } | Error::Write { .. } | Error::Spill { .. } => {
+                ExitCode::Environment
+            }
             Error::Edition(error) => exit_of_data(error),
             _ => ExitCode::BadInput,
         };

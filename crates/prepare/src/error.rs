@@ -50,6 +50,18 @@ pub enum Error {
         /// What the operating system or the store says.
         source: std::io::Error,
     },
+    /// An object store or a server does not give what it is asked for.
+    #[error("cannot read {place}: {problem}; {remedy}")]
+    Store {
+        /// The URL.
+        place: String,
+        /// What stands in the way.
+        problem: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+        /// What the store says.
+        source: std::io::Error,
+    },
     /// A file is cut or damaged.
     #[error("{file} is cut or damaged: {reason}; fetch it again or take it out of the inputs")]
     Damaged {

@@ -5,9 +5,10 @@
 //! document goes depends on its content and the seed alone, so the output does not depend on how
 //! many threads there are, on which of them is faster, or on how many buckets there are.
 //!
-//! Peak memory is `memory_budget`, plus about 64 MiB per thread, plus some copies of the largest
-//! document per thread, plus 32 bytes per held-out document, plus 24 bytes per block on disk;
-//! it does not grow with the input.
+//! Peak memory is `memory_budget`, plus about 64 MiB per thread, plus some thirty times the largest
+//! document per thread (the tokenizer's notes on it), plus three times the largest page of a parquet
+//! file (which writers make as large as a row group) for every four threads, plus 32 bytes per
+//! held-out document; it does not grow with the input.
 
 mod merge;
 mod read;

@@ -1,7 +1,9 @@
 //! Setting tokenised documents aside on disk, bucket by bucket.
 //!
 //! All buckets of a spill share one file, which has no name: it takes one file descriptor however
-//! many buckets there are, and vanishes with the process, however that ends.
+//! many buckets there are, and vanishes with the process, however that ends. A bucket is a chain of
+//! blocks, each of which begins with the place of the one before it, so that what is remembered of
+//! a bucket in memory does not grow with it.
 
 use std::fs::File;
 use std::io::{self, Cursor};
@@ -24,6 +26,10 @@ use crate::{Error, Result};
 const MINIMUM_BLOCK: u64 = 4 << 10;
 /// Larger blocks are not read or written any faster.
 const MAXIMUM_BLOCK: u64 = 1 << 20;
+/// Offset and length of the block before, at the head of each block.
+const LINK_BYTES: usize = 16;
+/// What a block takes beside its columns, more or less: the schema and the message's frame.
+const ENVELOPE_BYTES: usize = 2 << 10;
 
 /// Documents being sorted into buckets.
 pub(super) struct Spill {
@@ -35,7 +41,7 @@ pub(super) struct Spill {
 /// The documents of one bucket, on disk.
 pub(super) struct Bucket {
     file: Arc<SpillFile>,
-    blocks: Vec<Block>,
+    last: Block,
     bytes: u64,
 }
 
@@ -49,13 +55,30 @@ struct SpillFile {
 struct Filling {
     pending: Vec<RecordBatch>,
     pending_bytes: u64,
-    blocks: Vec<Block>,
+    /// The block that was written last.
+    last: Block,
     bytes: u64,
 }
 
+/// A place in the file; without length, none: it ends a chain.
+#[derive(Clone, Copy, Default)]
 struct Block {
     offset: u64,
     length: u64,
+}
+
+impl Block {
+    fn link(self) -> [u8; LINK_BYTES] {
+        let mut link = [0; LINK_BYTES];
+        link[..8].copy_from_slice(&self.offset.to_le_bytes());
+        link[8..].copy_from_slice(&self.length.to_le_bytes());
+        link
+    }
+
+    fn of_link(link: &[u8]) -> Self {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        Self { offset: number(&link[..8]), length: number(&link[8..LINK_BYTES]) }
+    }
 }
 
 impl Spill {
@@ -107,8 +130,8 @@ impl Spill {
         let finished = self.buckets.into_iter().map(|bucket| {
             let mut filling = bucket.into_inner().unwrap_or_else(PoisonError::into_inner);
             self.file.flush(&mut filling)?;
-            let Filling { blocks, bytes, .. } = filling;
-            Ok(Bucket { file: Arc::clone(&self.file), blocks, bytes })
+            let Filling { last, bytes, .. } = filling;
+            Ok(Bucket { file: Arc::clone(&self.file), last, bytes })
         });
         finished.collect()
     }
@@ -120,9 +143,16 @@ impl Bucket {
         self.bytes
     }
 
-    /// The documents, block by block.
+    /// The documents, block by block, those that were written last first.
     pub(super) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
-        self.blocks.iter().map(|block| self.file.read(block))
+        let mut next = self.last;
+        std::iter::from_fn(move || {
+            (next.length > 0).then(|| {
+                let (batch, before) = self.file.read(next)?;
+                next = before;
+                Ok(batch)
+            })
+        })
     }
 }
 
@@ -133,16 +163,17 @@ impl SpillFile {
             concat_batches(&first.schema(), &filling.pending).map_err(|e| self.failed(e))?;
         filling.pending.clear();
         filling.pending_bytes = 0;
-        let bytes = encode(&joined).map_err(|error| self.failed(error))?;
+        let bytes = encode(filling.last, &joined).map_err(|error| self.failed(error))?;
         let length = bytes.len() as u64;
         let offset = self.end.fetch_add(length, Ordering::Relaxed);
         self.file.write_all_at(&bytes, offset).map_err(|error| self.failed(error.into()))?;
-        filling.blocks.push(Block { offset, length });
+        filling.last = Block { offset, length };
         filling.bytes += length;
         Ok(())
     }
 
-    fn read(&self, block: &Block) -> Result<RecordBatch> {
+    /// The documents of a block, and the block before it.
+    fn read(&self, block: Block) -> Result<(RecordBatch, Block)> {
         let mut bytes = vec![0; usize::try_from(block.length).expect("it was in memory before")];
         self.file
             .read_exact_at(&mut bytes, block.offset)
@@ -159,13 +190,20 @@ impl SpillFile {
     }
 }
 
-fn encode(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+fn encode(before: Block, batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut bytes = Vec::with_capacity(batch.get_array_memory_size() + ENVELOPE_BYTES);
+    bytes.extend_from_slice(&before.link());
+    let mut writer = StreamWriter::try_new(bytes, &batch.schema())?;
     writer.write(batch)?;
     writer.into_inner()
 }
 
-fn decode(bytes: Vec<u8>) -> Result<RecordBatch, ArrowError> {
-    let mut reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-    reader.next().unwrap_or_else(|| Err(ArrowError::IpcError("a block is empty".to_owned())))
+fn decode(bytes: Vec<u8>) -> Result<(RecordBatch, Block), ArrowError> {
+    let before = Block::of_link(&bytes);
+    let mut reader = Cursor::new(bytes);
+    reader.set_position(LINK_BYTES as u64);
+    let mut reader = StreamReader::try_new(reader, None)?;
+    let batch =
+        reader.next().unwrap_or_else(|| Err(ArrowError::IpcError("a block is empty".to_owned())));
+    Ok((batch?, before))
 }

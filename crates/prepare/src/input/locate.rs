@@ -6,6 +6,7 @@ use glob::{MatchOptions, Pattern};
 use terrace_config::{Format, Input};
 use url::Url;
 
+use super::refusal::refused;
 use super::remote::Stores;
 use super::{InputFile, Location};
 use crate::{Error, Result};
@@ -99,7 +100,7 @@ fn remote(place: &str, stores: &mut Stores<'_>, found: &mut Found<'_>) -> Result
     if wildcard.is_none() && !place.ends_with('/') {
         let (store, path) = stores.open(place)?;
         let file = store.file(path);
-        let size = file.size().map_err(|error| none(place, error))?;
+        let size = file.size().map_err(|error| refused(place, error))?;
         let name = place.rsplit('/').next().unwrap_or(place);
         return found.add(name, place.to_owned(), size, Location::Remote(file));
     }
@@ -107,7 +108,7 @@ fn remote(place: &str, stores: &mut Stores<'_>, found: &mut Found<'_>) -> Result
     let (store, prefix) = stores.open(fixed)?;
     let pattern = wildcard.map(|_| Pattern::new(&place[fixed.len()..]));
     let pattern = pattern.transpose().map_err(|error| none(place, error))?;
-    for listed in store.list(&prefix).map_err(|error| none(place, error))? {
+    for listed in store.list(&prefix).map_err(|error| refused(place, error))? {
         let Some(parts) = listed.path.prefix_match(&prefix) else { continue };
         let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
         let wanted = match &pattern {

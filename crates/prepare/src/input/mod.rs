@@ -7,6 +7,7 @@ mod jsonl;
 mod locate;
 mod parquet;
 mod probe;
+mod refusal;
 mod remote;
 mod unit;
 
@@ -55,7 +56,10 @@ impl InputFile {
     }
 
     fn unreadable(&self, source: io::Error) -> Error {
-        Error::Read { file: self.place.clone(), source }
+        match self.location {
+            Location::Local(_) => Error::Read { file: self.place.clone(), source },
+            Location::Remote(_) => refusal::refused(&self.place, source),
+        }
     }
 
     fn damaged(&self, reason: impl std::fmt::Display) -> Error {

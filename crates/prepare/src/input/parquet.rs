@@ -109,15 +109,20 @@ impl ParquetFile {
         Ok(())
     }
 
-    /// Rows that make about one batch, going by what the footer says of this row group.
+    /// Rows that make about a quarter of a batch, going by what the footer says of this row group:
+    /// a mean, and a few rows may hold most of the text.
     fn batch_rows(&self, group: usize) -> usize {
         let group = self.metadata.metadata().row_group(group);
         let leaf = (0..group.num_columns())
             .find(|&leaf| self.metadata.parquet_schema().get_column_root_idx(leaf) == self.text);
-        let bytes = leaf.map_or(0, |leaf| group.column(leaf).uncompressed_size());
+        // The size in the file counts a text that is repeated once.
+        let bytes = leaf.map_or(0, |leaf| {
+            let column = group.column(leaf);
+            column.unencoded_byte_array_data_bytes().unwrap_or(0).max(column.uncompressed_size())
+        });
         let rows = usize::try_from(group.num_rows()).unwrap_or(0).max(1);
         let row_bytes = (usize::try_from(bytes).unwrap_or(0) / rows).max(1);
-        (BATCH_BYTES / row_bytes).clamp(1, BATCH_ROWS)
+        (BATCH_BYTES / 4 / row_bytes).clamp(1, BATCH_ROWS)
     }
 
     /// The part of the file that this row group stands for, for progress.
