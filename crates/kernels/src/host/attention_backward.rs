@@ -217,3 +217,146 @@ fn gather(
         });
     AttentionGradients { q, k, v }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::attention_forward;
+    use super::*;
+
+    /// A value in −1..1 that depends on a seed and a place.
+    fn value(seed: u64, i: usize) -> f32 {
+        let mut x = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        ((x >> 40) as f32) / (1u32 << 23) as f32 - 1.0
+    }
+
+    fn values(seed: u64, count: usize) -> Vec<f32> {
+        (0..count).map(|i| value(seed, i)).collect()
+    }
+
+    /// Document numbers from the lengths of documents, repeated until a row is full.
+    fn segments(lengths: &[usize], [b, t]: [usize; 2]) -> Vec<i32> {
+        let row = lengths.iter().cycle().zip(0..).flat_map(|(n, d)| std::iter::repeat_n(d, *n));
+        let row: Vec<i32> = row.take(t).collect();
+        row.repeat(b)
+    }
+
+    /// `Σ out · upstream` by the definition, in f64.
+    fn objective(
+        operands: [&[f64]; 3],
+        upstream: &[f32],
+        segments: &[i32],
+        [b, t]: [usize; 2],
+        shape: AttentionShape,
+    ) -> f64 {
+        let AttentionShape { heads, kv_heads, head_dim: h } = shape;
+        let [q, k, v] = operands;
+        let mut total = 0.0;
+        for (row, head, i) in
+            (0..b).flat_map(|row| (0..heads).flat_map(move |n| (0..t).map(move |i| (row, n, i))))
+        {
+            let kv = head / (heads / kv_heads);
+            let at = |i: usize, n: usize, all: usize| ((row * t + i) * all + n) * h;
+            let query = at(i, head, heads);
+            let keys: Vec<usize> =
+                (0..=i).filter(|j| segments[row * t + j] == segments[row * t + i]).collect();
+            let dot = |x: &[f64], y: &dyn Fn(usize) -> f64| -> f64 {
+                x.iter().enumerate().map(|(c, x)| x * y(c)).sum()
+            };
+            let weights: Vec<f64> = keys
+                .iter()
+                .map(|j| {
+                    let key = at(*j, kv, kv_heads);
+                    (dot(&q[query..query + h], &|c| k[key + c]) / (h as f64).sqrt()).exp()
+                })
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            for (j, weight) in keys.iter().zip(&weights) {
+                let from = at(*j, kv, kv_heads);
+                let inner = dot(&v[from..from + h], &|c| f64::from(upstream[query + c]));
+                total += weight / sum * inner;
+            }
+        }
+        total
+    }
+
+    /// Compares values and gradients with central differences of the definition in f64.
+    fn check(bt: [usize; 2], shape: AttentionShape, lengths: &[usize], seed: u64, stride: usize) {
+        let AttentionShape { heads, kv_heads, head_dim } = shape;
+        let tokens = bt[0] * bt[1];
+        let (wide, narrow) = (tokens * heads * head_dim, tokens * kv_heads * head_dim);
+        let (q, k, v) = (values(seed, wide), values(seed ^ 1, narrow), values(seed ^ 2, narrow));
+        let upstream = values(seed ^ 3, wide);
+        let segments = segments(lengths, bt);
+        let documents = Documents::new(&segments, bt);
+        let (mixed, log_sums) = attention_forward(&q, &k, &v, &documents, shape);
+        let found = attention_backward(&q, &k, &v, &mixed, &log_sums, &upstream, &documents, shape);
+
+        let double = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+        let mut operands = [double(&q), double(&k), double(&v)];
+        let of = |operands: &[Vec<f64>; 3]| {
+            let [q, k, v] = operands;
+            objective([q, k, v], &upstream, &segments, bt, shape)
+        };
+        let total: f64 =
+            mixed.iter().zip(&upstream).map(|(m, u)| f64::from(*m) * f64::from(*u)).sum();
+        assert!((total - of(&operands)).abs() < 1e-5 * (wide as f64).sqrt().max(1.0), "{total}");
+        for (which, found) in [&found.q, &found.k, &found.v].into_iter().enumerate() {
+            for i in (seed as usize % stride..found.len()).step_by(stride) {
+                let (old, step) = (operands[which][i], 1e-4);
+                operands[which][i] = old + step;
+                let above = of(&operands);
+                operands[which][i] = old - step;
+                let expected = (above - of(&operands)) / (2.0 * step);
+                operands[which][i] = old;
+                let difference = (f64::from(found[i]) - expected).abs();
+                assert!(difference < 2e-5, "{which} {i}: {} {expected}", found[i]);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn gradients_are_those_of_the_definition(
+            b in 1usize..3,
+            t in 1usize..12,
+            kv_heads in 1usize..3,
+            group in 1usize..5,
+            half in 1usize..4,
+            lengths in proptest::collection::vec(1usize..6, 1..5),
+            seed: u64,
+        ) {
+            let shape = AttentionShape { heads: kv_heads * group, kv_heads, head_dim: 2 * half };
+            check([b, t], shape, &lengths, seed, 1 + b * t * group / 2);
+        }
+    }
+
+    #[test]
+    fn sizes_that_no_tile_divides_agree_too() {
+        let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 6 };
+        let (queries, keys) = (TILE_QUERIES, TILE_KEYS);
+        check([1, 2 * queries + 5], shape, &[3, 1, queries, 7], 5, 601);
+        check([1, keys + queries + 9], shape, &[10_000], 6, 3_001);
+        check([1, keys + queries + 9], shape, &[11, 10_000], 7, 3_001);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let (bt, shape) = ([2, 150], AttentionShape { heads: 6, kv_heads: 2, head_dim: 16 });
+        let (q, k) = (values(1, 300 * 96), values(2, 300 * 32));
+        let documents = Documents::new(&segments(&[40, 1, 80], bt), bt);
+        let run = || {
+            let (mixed, sums) = attention_forward(&q, &k, &k, &documents, shape);
+            let g = attention_backward(&q, &k, &k, &mixed, &sums, &q, &documents, shape);
+            [&mixed, &sums, &g.q, &g.k, &g.v].map(|x| x.to_vec())
+        };
+        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        let one = pool(1).install(run);
+        assert_eq!(one, pool(2).install(run));
+        assert_eq!(one, pool(3).install(run));
+    }
+}

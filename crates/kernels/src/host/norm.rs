@@ -98,7 +98,7 @@ simd! {
         dw: &mut [f32],
     ) {
         let d = weight.len();
-        // `g` of one row; rows of a model are never this long on the stack's account.
+        // `g` of one row.
         let mut g = vec![0.0f32; d];
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
         for (((x, dy), dx), &r) in rows.zip(scale) {
