@@ -18,7 +18,7 @@ pub struct SequenceContext {
 #[derive(Clone, Debug)]
 pub(crate) enum Form {
     /// For tensors of any backend, with or without autodiff.
-    Composed(Composed),
+    Composed(Box<Composed>),
     /// For slices of the host's memory.
     Fused(Arc<Fused>),
 }
@@ -90,7 +90,7 @@ impl SequenceContext {
             if device.is_autodiff() { Tensor::from_inner(x) } else { x }
         };
         let composed = Composed { cos: place(cos), sin: place(sin), mask };
-        Self { shape, form: Form::Composed(composed) }
+        Self { shape, form: Form::Composed(Box::new(composed)) }
     }
 
     /// The extents `[b, t]`.

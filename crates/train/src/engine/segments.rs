@@ -30,7 +30,6 @@ enum Record {
 }
 
 /// A layer's forward pass, ready for its backward pass.
-#[expect(clippy::large_enum_variant, reason = "a handful of handles per layer, made once a pass")]
 enum Kept {
     /// What the layer's own derivative needs.
     Tape(LayerTape),
