@@ -1,9 +1,11 @@
 //! The output projection and its cross entropy, without the logits ever existing whole.
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use crate::host::{cross_entropy_rows, is_host, rows_like};
+use crate::host::{
+    Buffer, HostTensor, Matrix, MatrixMut, Threads, cross_entropy_rows, is_host, multiply,
+};
 
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug)]
@@ -46,6 +48,20 @@ pub fn linear_cross_entropy(
     chunk_rows: usize,
     with_gradients: bool,
 ) -> LinearCrossEntropy {
+    if is_host(&hidden.device()) {
+        return on_host(hidden, weight, targets, mask, chunk_rows, with_gradients);
+    }
+    by_tensors(hidden, weight, targets, mask, chunk_rows, with_gradients)
+}
+
+fn by_tensors(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+    mask: Tensor<1>,
+    chunk_rows: usize,
+    with_gradients: bool,
+) -> LinearCrossEntropy {
     let [rows, _] = hidden.dims();
     let mut nats = Vec::new();
     let mut hidden_gradients = Vec::new();
@@ -57,11 +73,7 @@ pub fn linear_cross_entropy(
         let keep = mask.clone().narrow(0, start, count);
 
         let logits = x.clone().matmul(weight.clone().transpose());
-        let (loss, slope) = if is_host(&hidden.device()) {
-            fused(logits, y, keep)
-        } else {
-            composed(logits, y, keep, with_gradients)
-        };
+        let (loss, slope) = composed(logits, y, keep, with_gradients);
         nats.push(loss);
         if with_gradients {
             hidden_gradients.push(slope.clone().matmul(weight.clone()));
@@ -99,12 +111,55 @@ fn composed(
     (nats, log_p.exp().scatter(1, y, minus_one, IndexingUpdateOp::Add).mul(keep))
 }
 
-/// The same in one pass over each row, where the logits lie in the host's memory.
-fn fused(logits: Tensor<2>, targets: Tensor<1, Int>, mask: Tensor<1>) -> (Tensor<1>, Tensor<2>) {
+/// The same where the memory is the host's: one pass over each row of logits, both products straight
+/// into their gradients.
+fn on_host(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+    mask: Tensor<1>,
+    chunk_rows: usize,
+    with_gradients: bool,
+) -> LinearCrossEntropy {
+    let ([rows, d], [v, _], device) = (hidden.dims(), weight.dims(), hidden.device());
+    let (hidden, weight) = (HostTensor::new(hidden), HostTensor::new(weight));
     let targets: Vec<i64> = targets.into_data().iter().collect();
-    let mask: Vec<f32> = mask.into_data().try_to_vec().expect("a mask is f32");
-    let (nats, slope) = cross_entropy_rows(logits, &targets, &mask);
-    (rows_like(nats, &slope), slope)
+    let mask = HostTensor::new(mask);
+    let projection = Matrix::new(&weight, v, d);
+    let chunk = chunk_rows.clamp(1, rows.max(1));
+    let count_gradients = |count| if with_gradients { count } else { 0 };
+    let mut nats = vec![0.0; rows];
+    let mut logits = Buffer::any(chunk * v);
+    let mut dx = Buffer::any(count_gradients(rows * d));
+    let mut dw = Buffer::any(count_gradients(v * d));
+    for start in (0..rows).step_by(chunk) {
+        let count = chunk.min(rows - start);
+        let (part, place) = (start..start + count, start * d..(start + count) * d);
+        let logits = &mut logits[..count * v];
+        let x = Matrix::new(&hidden[place.clone()], count, d);
+        let out = MatrixMut::new(logits, count, v);
+        multiply(out, false, x, projection.transposed(), 1.0, Threads::All);
+        cross_entropy_rows(logits, &targets[part.clone()], &mask[part.clone()], &mut nats[part]);
+        if with_gradients {
+            let slope = Matrix::new(logits, count, v);
+            let out = MatrixMut::new(&mut dx[place], count, d);
+            multiply(out, false, slope, projection, 1.0, Threads::All);
+            let out = MatrixMut::new(&mut dw, v, d);
+            multiply(out, start > 0, slope.transposed(), x, 1.0, Threads::All);
+        }
+    }
+    LinearCrossEntropy {
+        nats: vector(nats, &device),
+        gradients: with_gradients.then(|| LinearCrossEntropyGradients {
+            hidden: dx.into_tensor([rows, d], &device),
+            weight: dw.into_tensor([v, d], &device),
+        }),
+    }
+}
+
+fn vector(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
 #[cfg(test)]
@@ -147,15 +202,12 @@ mod tests {
         let gradients = nats.clone().sum().backward();
         let (dx, dw) = (x_leaf.grad(&gradients).unwrap(), w_leaf.grad(&gradients).unwrap());
 
-        let logits = || x.clone().matmul(w.clone().transpose());
-        let (nats_fused, slope_fused) = fused(logits(), y.clone(), m.clone());
-        let (nats_composed, slope_composed) = composed(logits(), y.clone(), m.clone(), true);
-        close(&host(nats_fused), &host(nats_composed));
-        close(&host(slope_fused), &host(slope_composed));
-
-        for chunk in [1, 3, 7, 100] {
-            let found =
-                linear_cross_entropy(x.clone(), w.clone(), y.clone(), m.clone(), chunk, true);
+        for (chunk, form) in [(1, on_host as fn(_, _, _, _, _, _) -> _), (3, by_tensors)]
+            .into_iter()
+            .chain([(7, on_host as _), (100, on_host as _), (7, by_tensors as _)])
+        {
+            let found: LinearCrossEntropy =
+                form(x.clone(), w.clone(), y.clone(), m.clone(), chunk, true);
             close(&host(found.nats), &host(nats.clone().inner()));
             let gradients = found.gradients.unwrap();
             close(&host(gradients.hidden), &host(dx.clone()));

@@ -8,14 +8,14 @@
 mod adamw;
 mod attention;
 mod cross_entropy;
-mod host;
+pub mod host;
 mod norm;
 mod rope;
 
-pub use adamw::{AdamW, Moments, adamw_step};
+pub use adamw::{AdamW, Moments, accumulate, adamw_step, square_sums};
 pub use attention::{AttentionMask, causal_attention};
 pub use cross_entropy::{LinearCrossEntropy, linear_cross_entropy};
-pub use norm::rms_norm;
+pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, rope};
 
 use burn::tensor::Tensor;

@@ -76,6 +76,16 @@ impl CausalLm {
         }
     }
 
+    /// Takes the weights of a segment out, so that nobody shares them; empty ones stay behind until
+    /// [`set_segment_parameters`](Self::set_segment_parameters).
+    #[must_use]
+    pub fn take_segment_parameters(&mut self, segment: Segment) -> Vec<Tensor<2>> {
+        let parameters = self.segment_parameters(segment);
+        let empty = Tensor::empty([1, 1], &self.device());
+        self.set_segment_parameters(segment, vec![empty; parameters.len()]);
+        parameters
+    }
+
     /// Replaces the weights of a segment.
     ///
     /// # Panics

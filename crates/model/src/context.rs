@@ -1,16 +1,39 @@
 //! What all layers of one forward pass share.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use terrace_config::Architecture;
+use terrace_kernels::host::{Documents, HostTensor, Rotations, is_host};
 use terrace_kernels::{AttentionMask, RopeTable};
 
-/// Rotations and mask for one micro-batch of packed sequences.
+/// Rotations and documents of one micro-batch of packed sequences.
 #[derive(Clone, Debug)]
 pub struct SequenceContext {
     shape: [usize; 2],
-    cos: Tensor<4>,
-    sin: Tensor<4>,
-    mask: AttentionMask,
+    form: Form,
+}
+
+/// The form that the layers' operations ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// For tensors of any backend, with or without autodiff.
+    Composed(Box<Composed>),
+    /// For slices of the host's memory.
+    Fused(Arc<Fused>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Composed {
+    pub(crate) cos: Tensor<4>,
+    pub(crate) sin: Tensor<4>,
+    pub(crate) mask: AttentionMask,
+}
+
+#[derive(Debug)]
+pub(crate) struct Fused {
+    pub(crate) rotations: Rotations,
+    pub(crate) documents: Documents,
 }
 
 impl SequenceContext {
@@ -34,19 +57,40 @@ impl SequenceContext {
         shape: [usize; 2],
         device: &Device,
     ) -> Self {
-        let [b, t] = shape;
-        assert_eq!(positions.len(), b * t, "one position for each token");
-        let indices: Tensor<1, Int> = Tensor::from_data(
-            TensorData::new(positions.to_vec(), [b * t]),
-            &device.clone().inner(),
-        );
-        let (cos, sin) = table.lookup(indices, shape);
+        if !is_host(device) {
+            return Self::composed(architecture, table, positions, segments, shape, device);
+        }
+        let (cos, sin) = lookup(table, positions, shape, device);
+        let half = cos.dims()[3];
+        let host = |x: Tensor<4>| HostTensor::new(x).to_vec();
+        let rotations = Rotations { cos: host(cos), sin: host(sin), half };
+        let fused = Fused { rotations, documents: Documents::new(segments, shape) };
+        Self { shape, form: Form::Fused(Arc::new(fused)) }
+    }
+
+    /// The same for the operations composed of the tensor library's own, whatever the device: with
+    /// autodiff they are the oracle of the fused ones.
+    ///
+    /// # Panics
+    ///
+    /// A position is not in `table`.
+    #[must_use]
+    pub fn composed(
+        architecture: &Architecture,
+        table: &RopeTable,
+        positions: &[i32],
+        segments: &[i32],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let (cos, sin) = lookup(table, positions, shape, device);
         let group = architecture.num_attention_heads / architecture.num_key_value_heads;
         let mask = AttentionMask::within_documents(segments, shape, group as usize, device);
         let place = |x: Tensor<4>| {
             if device.is_autodiff() { Tensor::from_inner(x) } else { x }
         };
-        Self { shape, cos: place(cos), sin: place(sin), mask }
+        let composed = Composed { cos: place(cos), sin: place(sin), mask };
+        Self { shape, form: Form::Composed(Box::new(composed)) }
     }
 
     /// The extents `[b, t]`.
@@ -55,11 +99,21 @@ impl SequenceContext {
         self.shape
     }
 
-    pub(crate) fn rotation(&self) -> (Tensor<4>, Tensor<4>) {
-        (self.cos.clone(), self.sin.clone())
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
     }
+}
 
-    pub(crate) fn mask(&self) -> &AttentionMask {
-        &self.mask
-    }
+/// The cosines and sines of a batch of positions, without autodiff.
+fn lookup(
+    table: &RopeTable,
+    positions: &[i32],
+    shape: [usize; 2],
+    device: &Device,
+) -> (Tensor<4>, Tensor<4>) {
+    let [b, t] = shape;
+    assert_eq!(positions.len(), b * t, "one position for each token");
+    let indices: Tensor<1, Int> =
+        Tensor::from_data(TensorData::new(positions.to_vec(), [b * t]), &device.clone().inner());
+    table.lookup(indices, shape)
 }

@@ -1,10 +1,15 @@
 //! One decoder layer.
 
+mod fused;
+
 use burn::tensor::Tensor;
 use terrace_config::Architecture;
 use terrace_kernels::{causal_attention, linear, rms_norm, rope, swiglu};
 
+pub use fused::LayerTape;
+
 use crate::SequenceContext;
+use crate::context::{Composed, Form};
 
 /// The weights of one decoder layer, `[out, in]`; norms `[1, d]`.
 #[derive(Clone, Debug)]
@@ -83,9 +88,64 @@ impl Layer {
         x: Tensor<2>,
         context: &SequenceContext,
     ) -> Tensor<2> {
+        match context.form() {
+            Form::Fused(fused) => self.forward_fused(architecture, &x, fused).0,
+            Form::Composed(composed) => {
+                self.forward_composed(architecture, x, context.shape(), composed)
+            }
+        }
+    }
+
+    /// Runs the layer and keeps what its [`backward`](Self::backward) pass needs.
+    ///
+    /// None where the context is not one for the host's memory without autodiff: there the graph of
+    /// [`forward`](Self::forward) gives the gradients.
+    #[must_use]
+    pub fn forward_taped(
+        &self,
+        architecture: &Architecture,
+        x: &Tensor<2>,
+        context: &SequenceContext,
+    ) -> Option<(Tensor<2>, LayerTape)> {
+        match context.form() {
+            Form::Fused(fused) => Some(self.forward_fused(architecture, x, fused)),
+            Form::Composed(_) => None,
+        }
+    }
+
+    /// The gradients of the layer's parameters, in their order, and that of its input.
+    ///
+    /// # Shapes
+    ///
+    /// `upstream`, the gradient of the layer's output, `[b·t, d]`.
+    ///
+    /// # Panics
+    ///
+    /// The tape was taken with another context.
+    #[must_use]
+    pub fn backward(
+        &self,
+        architecture: &Architecture,
+        tape: LayerTape,
+        upstream: Tensor<2>,
+        context: &SequenceContext,
+    ) -> (Vec<Tensor<2>>, Tensor<2>) {
+        match context.form() {
+            Form::Fused(fused) => self.backward_fused(architecture, tape, upstream, fused),
+            Form::Composed(_) => panic!("a tape belongs to the context that it was taken with"),
+        }
+    }
+
+    fn forward_composed(
+        &self,
+        architecture: &Architecture,
+        x: Tensor<2>,
+        shape: [usize; 2],
+        context: &Composed,
+    ) -> Tensor<2> {
         let epsilon = architecture.rms_norm_eps;
         let normed = rms_norm(x.clone(), self.input_layernorm.clone(), epsilon);
-        let x = x + self.attention(architecture, normed, context);
+        let x = x + self.attention(architecture, normed, shape, context);
         let normed = rms_norm(x.clone(), self.post_attention_layernorm.clone(), epsilon);
         let gate = linear(normed.clone(), self.gate_proj.clone());
         let up = linear(normed, self.up_proj.clone());
@@ -96,18 +156,18 @@ impl Layer {
         &self,
         architecture: &Architecture,
         normed: Tensor<2>,
-        context: &SequenceContext,
+        [b, t]: [usize; 2],
+        context: &Composed,
     ) -> Tensor<2> {
-        let [b, t] = context.shape();
         let head = architecture.head_dim as usize;
         let heads = |projection: &Tensor<2>| {
             let [out, _] = projection.dims();
             linear(normed.clone(), projection.clone()).reshape([b, t, out / head, head])
         };
-        let (cos, sin) = context.rotation();
+        let (cos, sin) = (context.cos.clone(), context.sin.clone());
         let q = rope(heads(&self.q_proj), cos.clone(), sin.clone());
         let k = rope(heads(&self.k_proj), cos, sin);
-        let mixed = causal_attention(q, k, heads(&self.v_proj), context.mask());
+        let mixed = causal_attention(q, k, heads(&self.v_proj), &context.mask);
         linear(mixed, self.o_proj.clone())
     }
 }

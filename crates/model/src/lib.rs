@@ -16,6 +16,6 @@ pub use causal_lm::{CausalLm, Segment};
 pub use context::SequenceContext;
 pub use error::Error;
 pub use initialize::initialize;
-pub use layer::Layer;
+pub use layer::{Layer, LayerTape};
 pub use parameters::{Initializer, ParameterSpec, parameter_specs, segment_specs};
 pub use terrace_config::Architecture;

@@ -11,7 +11,7 @@ mod segments;
 use burn::tensor::{Device, Tensor};
 use terrace_config::Architecture;
 use terrace_data::MicroBatch;
-use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm};
+use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use terrace_model::{CausalLm, Segment};
 
 pub use gradients::{GradientAccumulator, GradientSink};
@@ -110,11 +110,9 @@ impl Engine {
         top: Tensor<2>,
         sink: &mut impl GradientSink,
     ) -> (Tensor<1>, Tensor<2>, Option<Tensor<2>>) {
-        let input = Tensor::from_inner(top).require_grad();
-        let norm = Tensor::from_inner(model.norm.clone()).require_grad();
-        let normed = rms_norm(input.clone(), norm.clone(), self.architecture.rms_norm_eps);
+        let (norm, epsilon) = (model.norm.clone(), self.architecture.rms_norm_eps);
         let loss = linear_cross_entropy(
-            normed.clone().inner(),
+            rms_norm(top.clone(), norm.clone(), epsilon),
             model.output_projection(),
             batch.targets.clone(),
             batch.mask.clone(),
@@ -122,9 +120,8 @@ impl Engine {
             true,
         );
         let gradients = loss.gradients.expect("gradients were asked for");
-        let mut graph = (normed * Tensor::from_inner(gradients.hidden)).sum().backward();
-        let upstream = input.grad_remove(&mut graph).expect("the input is a leaf");
-        let mut own = vec![norm.grad_remove(&mut graph).expect("the norm is a leaf")];
+        let (upstream, norm) = rms_norm_backward(top, norm, epsilon, gradients.hidden);
+        let mut own = vec![norm];
         let tied = match model.lm_head {
             Some(_) => {
                 own.push(gradients.weight);

@@ -101,7 +101,7 @@ impl Optimizer {
     ) {
         let OptimizerSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         let moments = std::mem::take(&mut self.moments[position]);
-        let parameters = model.segment_parameters(segment);
+        let parameters = model.take_segment_parameters(segment);
         let updated = self.specs[position].iter().zip(parameters).zip(gradients).zip(moments).map(
             |(((spec, parameter), gradient), moments)| {
                 let constants = AdamW {

@@ -1,6 +1,7 @@
 //! Where gradients go the moment they exist.
 
 use burn::tensor::Tensor;
+use terrace_kernels::{accumulate, square_sums};
 use terrace_model::Segment;
 
 /// Takes the gradients of a micro-step, segment by segment.
@@ -40,15 +41,11 @@ impl GradientAccumulator {
 
     /// The sum of the squares of all gradients, taken over all tensors at once.
     ///
-    // NUMERICS: each tensor's sum is taken in f32 on the device, the sum over tensors in f64.
+    // NUMERICS: each tensor's sum is taken in f32, the sum over tensors in f64.
     #[must_use]
     pub fn square_sum(&self) -> f64 {
-        let parts: Vec<Tensor<1>> =
-            self.segments.iter().flatten().map(|g| g.clone().square().sum()).collect();
         // SYNC: the decision whether the step is applied, and how far it is clipped, is the host's.
-        let parts: Vec<f32> =
-            Tensor::cat(parts, 0).into_data().try_to_vec().expect("gradients are f32");
-        parts.into_iter().map(f64::from).sum()
+        square_sums(self.segments.iter().flatten().cloned().collect()).into_iter().sum()
     }
 }
 
@@ -59,7 +56,8 @@ impl GradientSink for GradientAccumulator {
             *sum = gradients;
         } else {
             assert_eq!(sum.len(), gradients.len(), "{segment:?} has a fixed number of parameters");
-            *sum = std::mem::take(sum).into_iter().zip(gradients).map(|(s, g)| s + g).collect();
+            let pairs = std::mem::take(sum).into_iter().zip(gradients);
+            *sum = pairs.map(|(sum, gradient)| accumulate(sum, gradient)).collect();
         }
     }
 }

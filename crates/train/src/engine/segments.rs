@@ -1,7 +1,8 @@
 //! The layers' forward pass, recorded, and its backward pass, one layer at a time.
 
 use burn::tensor::Tensor;
-use terrace_model::{CausalLm, Layer, Segment, SequenceContext};
+use terrace_kernels::host::is_host;
+use terrace_model::{CausalLm, Layer, LayerTape, Segment, SequenceContext};
 
 use super::micro_batch::DeviceBatch;
 use super::{Engine, GradientSink};
@@ -9,7 +10,14 @@ use super::{Engine, GradientSink};
 /// What the forward pass leaves for the backward pass, from the bottom layer up.
 pub(super) struct Tape {
     layers: Vec<Record>,
-    tracked: SequenceContext,
+    contexts: Contexts,
+}
+
+/// What the layers share, for a pass without gradients and for one with them.
+struct Contexts {
+    plain: SequenceContext,
+    /// None where layers write their own derivatives out.
+    tracked: Option<SequenceContext>,
 }
 
 /// What is left of one layer.
@@ -17,7 +25,15 @@ pub(super) struct Tape {
 enum Record {
     /// Its input, `[b·t, d]`: the layer is run again.
     Input(Tensor<2>),
-    /// Its whole graph.
+    /// What its backward pass needs.
+    Kept(Kept),
+}
+
+/// A layer's forward pass, ready for its backward pass.
+enum Kept {
+    /// What the layer's own derivative needs.
+    Tape(LayerTape),
+    /// The graph of automatic differentiation.
     Graph(Graph),
 }
 
@@ -36,23 +52,22 @@ impl Tape {
         batch: &DeviceBatch<'_>,
         mut x: Tensor<2>,
     ) -> (Self, Tensor<2>) {
-        let context = |device| batch.context(&engine.architecture, &engine.rope, device);
-        let (plain, tracked) = (context(&engine.device), context(&engine.tracked));
+        let contexts = Contexts::new(engine, batch);
         let recomputed = model.layers.len().saturating_sub(engine.settings.kept_layers);
         let mut layers = Vec::with_capacity(model.layers.len());
         for (index, layer) in model.layers.iter().enumerate() {
             if index < recomputed {
                 // A graph that no backward pass consumes would stay until the next one: no autodiff.
-                let output = layer.forward(&engine.architecture, x.clone(), &plain);
+                let output = layer.forward(&engine.architecture, x.clone(), &contexts.plain);
                 layers.push(Record::Input(x));
                 x = output;
             } else {
-                let graph = Graph::build(engine, layer, x, &tracked);
-                x = graph.output.clone().inner();
-                layers.push(Record::Graph(graph));
+                let kept;
+                (x, kept) = contexts.keep(engine, layer, x);
+                layers.push(Record::Kept(kept));
             }
         }
-        (Self { layers, tracked }, x)
+        (Self { layers, contexts }, x)
     }
 
     /// Takes the gradients from the top layer down; gives the upstream of the embedding.
@@ -66,15 +81,45 @@ impl Tape {
     ) -> Tensor<2> {
         while let Some(record) = self.layers.pop() {
             let index = self.layers.len();
-            let graph = match record {
-                Record::Graph(graph) => graph,
-                Record::Input(x) => Graph::build(engine, &model.layers[index], x, &self.tracked),
+            let layer = &model.layers[index];
+            let kept = match record {
+                Record::Kept(kept) => kept,
+                Record::Input(x) => self.contexts.keep(engine, layer, x).1,
             };
             let gradients;
-            (gradients, upstream) = graph.backward(upstream);
+            (gradients, upstream) = match kept {
+                Kept::Tape(tape) => {
+                    layer.backward(&engine.architecture, tape, upstream, &self.contexts.plain)
+                }
+                Kept::Graph(graph) => graph.backward(upstream),
+            };
             sink.accept(Segment::Layer(index), gradients);
         }
         upstream
+    }
+}
+
+impl Contexts {
+    fn new(engine: &Engine, batch: &DeviceBatch<'_>) -> Self {
+        let context = |device| batch.context(&engine.architecture, &engine.rope, device);
+        let tracked = (!is_host(&engine.device)).then(|| context(&engine.tracked));
+        Self { plain: context(&engine.device), tracked }
+    }
+
+    /// Runs a layer for its gradients; gives its output, detached, and what is kept of it.
+    fn keep(&self, engine: &Engine, layer: &Layer, x: Tensor<2>) -> (Tensor<2>, Kept) {
+        match &self.tracked {
+            None => {
+                let (output, tape) = layer
+                    .forward_taped(&engine.architecture, &x, &self.plain)
+                    .expect("the context is one for the host");
+                (output, Kept::Tape(tape))
+            }
+            Some(tracked) => {
+                let graph = Graph::build(engine, layer, x, tracked);
+                (graph.output.clone().inner(), Kept::Graph(graph))
+            }
+        }
     }
 }
 
