@@ -37,8 +37,11 @@ fn meaning(place: &str, refusal: Option<&Refusal>, said: &str) -> (&'static str,
             ("the store denies access", credentials(place))
         }
         // Without keys, a client asks the cloud machine it may run on for some.
-        _ if says(&["169.254.169.254", "metadata.google.internal"]) => {
+        _ if says(&["/latest/api/token", "/latest/meta-data", "metadata.google", "169.254."]) => {
             ("no credentials were found", credentials(place))
+        }
+        _ if says(&["403 Forbidden", "401 Unauthorized"]) => {
+            ("the store denies access", credentials(place))
         }
         _ if says(&["PROPFIND"]) => {
             ("the server cannot list its files", "name each file by its own URL")
@@ -108,10 +111,15 @@ mod tests {
         let range = Refusal::NotSupported { source: "no range".into() };
         let cases = [
             ("s3://texts/", denied(), "denies access; set AWS_ACCESS_KEY_ID"),
+            ("s3://texts/", generic("listing: 403 Forbidden"), "denies access"),
             ("gs://texts/", denied(), "set GOOGLE_APPLICATION_CREDENTIALS"),
             ("az://texts/", denied(), "set AZURE_STORAGE_ACCOUNT_NAME"),
             ("http://host/x", denied(), "use a URL that needs no account"),
-            ("s3://texts/", generic("PUT http://169.254.169.254/"), "no credentials were found"),
+            (
+                "s3://texts/",
+                generic("PUT http://169.254.169.254/: 403 Forbidden"),
+                "no credentials were found",
+            ),
             ("http://host/", generic("PROPFIND: 501"), "name each file"),
             ("http://host/x", range, "range requests"),
             ("s3://texts/", generic("connection refused"), "check the URL"),
