@@ -147,12 +147,17 @@ impl CheckpointWriter {
 }
 
 /// Tells a full disk from other failures; `written` bytes become free when the writer is dropped.
+///
+/// A disk that has the room but no inodes, or none for this user, is not helped by freeing bytes:
+/// then the operating system's own words are told.
 fn refused(path: &Path, needed: u64, written: u64, source: io::Error) -> Error {
     let directory = path.ancestors().skip(1).find(|parent| parent.is_dir());
     let available = directory.and_then(|parent| fs::available_bytes(parent).ok());
     let path = path.to_owned();
     match (source.kind(), available) {
-        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, Some(available)) => {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, Some(available))
+            if available + written < needed =>
+        {
             Error::NoSpace { path, needed, available: available + written }
         }
         _ => Error::Write { path, source },
@@ -174,4 +179,23 @@ fn json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_what_is_free() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("0000000000001024/segment-0000.safetensors");
+        let full = || io::ErrorKind::StorageFull.into();
+        let error = refused(&path, u64::MAX, 7, full());
+        assert!(
+            matches!(error, Error::NoSpace { needed: u64::MAX, available, .. } if available > 7),
+            "{error}"
+        );
+        let error = refused(&path, 1, 0, full());
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+    }
 }

@@ -35,11 +35,12 @@ fn a_full_disk_leaves_the_older_checkpoints_and_nothing_else() {
         .unwrap_err();
     drop(writer);
 
-    let Error::NoSpace { path, needed, available } = &error else {
+    // The disk that this test really has is not full: bytes are not what is missing.
+    let Error::Write { path, source } = &error else {
         panic!("{error}");
     };
     assert!(path.ends_with("0000000000002048/segment-0001.safetensors"), "{error}");
-    assert!(*needed >= 48 && *available > 0, "{error}");
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     assert_eq!(names(home.path()), ["0000000000001024"]);
     let newest = store.newest_valid().unwrap();
     assert_eq!(newest.checkpoint.tokens_seen(), Tokens(1024));
