@@ -65,6 +65,36 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Runs of bytes that read as lengths and counts of all sizes, in a file that may be cut too.
+    #[test]
+    fn absurd_lengths_and_cuts_never_panic(
+        format in prop::sample::select(FORMATS.to_vec()),
+        runs in prop::collection::vec(
+            (any::<prop::sample::Index>(), 1..9usize, prop::sample::select(vec![0u8, 0x7f, 0x80, 0xff])),
+            1..4,
+        ),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let home = tempfile::tempdir().unwrap();
+        let mut bytes = std::fs::read(write(home.path(), format, &corpus(60, 9))).unwrap();
+        for (place, length, byte) in runs {
+            let begin = place.index(bytes.len());
+            let end = (begin + length).min(bytes.len());
+            bytes[begin..end].fill(byte);
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Some(error) = refused(home.path(), &bytes, &format!("broken.{format}")) {
+            let said = error.to_string();
+            prop_assert!(said.contains("broken.") || said.contains("is empty"), "{}", said);
+        }
+    }
+}
+
 #[test]
 fn a_source_without_documents_says_why() {
     let home = tempfile::tempdir().unwrap();
