@@ -136,7 +136,7 @@ inputs = [{ paths = [${paths%, }] }]
 TOML
     local status=0
     "$terrace" prepare "$name.toml" --output "out/$name" --json >"$name.json" 2>"$name.stderr" || status=$?
-    tr -s ' \n│' ' ' <"$name.stderr" >"$name.said"
+    sed 's/│/ /g' "$name.stderr" | tr -s ' \n' ' ' >"$name.said"
     return "$status"
 }
 
