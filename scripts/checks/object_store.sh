@@ -79,7 +79,7 @@ os.chdir(sys.argv[2])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 PYTHON
 
-moto() { "$(dirname "$PYTHON")/moto_server" -H 127.0.0.1 -p "$1"; }
+moto() { exec "$(dirname "$PYTHON")/moto_server" -H 127.0.0.1 -p "$1"; }
 s3=$(free_port)
 start "$s3" moto "$s3"
 denying=$(free_port)
