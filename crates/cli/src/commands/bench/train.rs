@@ -101,7 +101,7 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         Recompute::Auto => args.layers.div_ceil(2),
     };
     let settings =
-        EngineSettings { sequence_length: t, kept_layers, cross_entropy_chunk_tokens: 1024 };
+        EngineSettings { sequence_length: t, kept_layers, cross_entropy_chunk_tokens: 256 };
     let engine = Engine::new(&architecture, &device, settings);
     let mut model = initialize(&architecture, Seed(1), &device);
     let constants = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
