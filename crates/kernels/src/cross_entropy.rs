@@ -129,7 +129,8 @@ fn on_host(
     let chunk = chunk_rows.clamp(1, rows.max(1));
     let count_gradients = |count| if with_gradients { count } else { 0 };
     let mut nats = vec![0.0; rows];
-    let mut logits = Buffer::any(chunk * v);
+    // The largest of all, and given back at once: the layers' backward pass comes after it.
+    let mut logits = vec![0.0; chunk * v];
     let mut dx = Buffer::any(count_gradients(rows * d));
     let mut dw = Buffer::any(count_gradients(v * d));
     for start in (0..rows).step_by(chunk) {
