@@ -93,7 +93,7 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
     let with_plateau = stage.rungs.iter().any(|rung| rung.plateau.is_some());
     let mut rows = vec![row(["batch", "sequences", "micro-steps", "steps"])];
     if with_plateau {
-        rows[0].extend(row(["nats/step", "noise", "window steps"]));
+        rows[0].extend(row(["nats/step", "noise", "window steps", "cooldown"]));
     }
     for rung in &stage.rungs {
         let mut cells = vec![
@@ -106,6 +106,7 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
             cells.push(format!("{:.2e}", plateau.nats_per_step));
             cells.push(format!("{:.4}", plateau.noise_sd_nats));
             cells.push(grouped(plateau.window_steps));
+            cells.push(grouped(plateau.cooldown_steps));
         }
         rows.push(cells);
     }

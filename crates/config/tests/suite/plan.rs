@@ -84,6 +84,24 @@ fn the_threshold_stays_and_the_window_shrinks_as_the_batch_grows() {
         assert_eq!(pair[0].nats_per_step, pair[1].nats_per_step);
         assert!(pair[1].window_steps < pair[0].window_steps);
     }
+    assert!(rungs.iter().all(|rung| rung.cooldown_steps == rung.window_steps.div_ceil(4)));
+}
+
+#[test]
+fn a_cooldown_is_derived_unless_it_is_set() {
+    let home = Home::new();
+    let cooldown = |set: &[(&str, &str)]| {
+        let plan = plan(&home.load_with(RUN, set).unwrap()).unwrap();
+        let plateau = plan.stages[0].rungs[0].plateau.clone().unwrap();
+        assert!(render(&plan).contains("cooldown"));
+        (plateau.window_steps, plateau.cooldown_steps)
+    };
+    let sharp = ("batch.plateau.nats_per_percent", "1e3");
+    let (window, derived) = cooldown(&[sharp]);
+    assert!(window < 240, "{window}");
+    assert_eq!(derived, 60, "three time constants of 0.95");
+    assert_eq!(cooldown(&[sharp, ("optimizer.beta2", "0.9")]).1, 30);
+    assert_eq!(cooldown(&[sharp, ("batch.plateau.cooldown_steps", "7")]).1, 7);
 }
 
 #[test]

@@ -56,9 +56,31 @@ fn after_a_growth_comes_a_cooldown_and_an_empty_window() {
     let growth = decisions.iter().position(grows).unwrap();
     let [grown, next] = [&decisions[growth], &decisions[growth + 1]];
     let window = grown.evidence.unwrap().window_steps;
-    assert!(next.step >= grown.step + quick().memory_steps().max(window / 4));
+    assert_eq!(grown.cooldown_steps, Some(quick().memory_steps().max(window.div_ceil(4))));
+    assert!(next.step > grown.step + grown.cooldown_steps.unwrap());
+    assert!(decisions.iter().all(|d| d.cooldown_steps.is_some() == grows(d)));
     let again = decisions[growth + 1..].iter().find_map(|d| d.evidence).unwrap();
     assert!(again.window_steps < window && again.confirmations <= 1);
+}
+
+#[test]
+fn a_cooldown_that_is_set_moves_what_comes_after_the_growth() {
+    let decisions = |cooldown_steps| {
+        let settings = PlateauSettings { cooldown_steps, ..quick() };
+        let decisions = simulate(settings, STEPS, at_rest(2), |_| false);
+        let growth = decisions.iter().position(grows).unwrap();
+        [decisions[growth].clone(), decisions[growth + 1].clone()]
+    };
+    let [derived, _] = decisions(None);
+    let steps = [0, 25, 200].map(|cooldown| {
+        let [grown, next] = decisions(Some(cooldown));
+        // What is done after the growth has no part in the growth.
+        assert_eq!((grown.step, grown.evidence), (derived.step, derived.evidence));
+        assert_eq!(grown.cooldown_steps, Some(cooldown));
+        assert!(next.step > grown.step + cooldown);
+        next.step
+    });
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
 }
 
 #[test]
