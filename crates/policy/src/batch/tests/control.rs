@@ -34,7 +34,7 @@ fn guards_hold_a_growth_and_say_why() {
         (Guard::MaximumBatch, 1, |s| s.maximum_sequences = Some(2 * FIRST)),
         (Guard::TokensBetween, 1, |s| s.minimum_tokens_between = Tokens(STEPS * FIRST)),
         (Guard::StepsLeft, 0, |s| s.minimum_steps_left = Some(STEPS)),
-        (Guard::Stability, 1, |s| s.stable_learning_rate = Some(1.5 * LEARNING_RATE)),
+        (Guard::Stability, 0, |s| s.stable_learning_rate = Some(1.01 * LEARNING_RATE)),
     ];
     for (guard, growths, change) in cases {
         let (found, guards) = guards(change);
@@ -48,6 +48,11 @@ fn the_largest_batch_is_reached_even_if_it_is_no_power_of_two() {
     let settings = PlateauSettings { maximum_sequences: Some(11), ..quick() };
     let decisions = simulate(settings, STEPS, at_rest(1), grows);
     assert_eq!(decisions.last().unwrap().to_sequences, 11);
+    // The root of 1.5 times the rate is stable at a batch half as large again.
+    let stable_learning_rate = Some(1.5f64.sqrt() * 1.001 * LEARNING_RATE);
+    let decisions =
+        simulate(PlateauSettings { stable_learning_rate, ..quick() }, STEPS, at_rest(1), grows);
+    assert_eq!(decisions.last().unwrap().to_sequences, FIRST * 3 / 2);
 }
 
 #[test]
