@@ -251,8 +251,11 @@ impl Default for Plateau {
     }
 }
 
+/// Doubling keeps micro-steps and the order of the data whole.
+pub(crate) const DEFAULT_GROWTH_FACTOR: u64 = 2;
+
 fn default_growth_factor() -> u64 {
-    2
+    DEFAULT_GROWTH_FACTOR
 }
 
 #[cfg(test)]

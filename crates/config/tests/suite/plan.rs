@@ -230,6 +230,7 @@ fn steps_are_known_where_nothing_is_decided() {
     // Thirty-three full steps, and a last one of twenty tokens.
     assert_eq!(fixed.stages[1].steps, Some(34));
     assert_eq!(fixed.stages[1].rungs[0].accumulation_steps, 3);
+    assert!(fixed.warnings.iter().any(|w| w == "batch.plateau has no effect in mode fixed"));
 
     let steps = plan_with(&[("batch.mode", "steps"), ("batch.schedule", "0:40 1500:80")]);
     assert_eq!(steps.stages[0].steps, Some(25));
