@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use terrace_base::{format_bytes, format_count};
+use terrace_base::{format_bytes, format_count, format_grouped as grouped};
 
 use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan};
 
@@ -215,19 +215,6 @@ fn line(text: &mut String, content: &str) {
     text.push('\n');
 }
 
-/// Writes an integer with a comma between groups of three digits.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),
@@ -240,15 +227,6 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        for (count, text) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (8_829_407_232, "8,829,407,232")]
-        {
-            assert_eq!(grouped(count), text);
-        }
-    }
 
     #[test]
     fn columns_are_aligned() {
