@@ -13,7 +13,7 @@ use support::{documents, files_below, flip_a_bit, repository, terrace, terrace_i
 #[test]
 fn help_lists_the_verbs() {
     let help = terrace(["--help"]).expect_code(0).stdout;
-    for verb in ["prepare", "inspect", "plan", "train", "resume", "bench", "doctor"] {
+    for verb in ["prepare", "inspect", "plan", "train", "resume", "export", "bench", "doctor"] {
         assert!(help.contains(&format!("  {verb} ")), "{verb}\n{help}");
         let help = terrace([verb, "--help"]).expect_code(0).stdout;
         assert!(help.contains("Usage: terrace"), "{help}");
@@ -30,6 +30,11 @@ fn wrong_arguments_are_bad_input() {
     let error = terrace(["plan", "--json", "--set", "nonsense", "x.toml"]).expect_code(2).json();
     assert_eq!(error["error"]["code"], 2);
     assert!(error["error"]["message"].as_str().unwrap().contains("nonsense"), "{error}");
+    for rate in ["0", "-5", "NaN"] {
+        let rate = format!("--tokens-per-second={rate}");
+        let outcome = terrace(["plan", "configs/yi-9b.toml", &rate]).expect_code(2);
+        assert!(outcome.stderr.contains("above zero"), "{outcome}");
+    }
 }
 
 #[test]
@@ -129,10 +134,12 @@ fn the_doctor_describes_the_machine() {
 
 #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 #[test]
-fn a_device_that_is_not_built_in_is_the_environments_fault() {
-    let outcome = terrace(["bench", "train", "--device", "cuda", "--json"]).expect_code(3);
+fn a_device_that_is_not_built_in_is_not_there() {
+    let outcome = terrace(["bench", "train", "--device", "cuda", "--json"]).expect_code(4);
     let error = outcome.json();
-    assert_eq!(error["error"]["kind"], "environment");
+    assert_eq!(error["error"]["kind"], "device");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("device cuda needs the backend"), "{error}");
     assert!(error.to_string().contains("--features cuda"), "{error}");
 }
 

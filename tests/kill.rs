@@ -5,27 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{documents, repository, terrace_in};
+use crate::support::{repository, small_run, terrace_in};
 use serde_json::Value;
 
 const RUN: &str = r#"
 name = "mortal"
-run_directory = "run"
-[model.architecture]
-hidden_size = 16
-intermediate_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 1
-vocab_size = 641
-max_position_embeddings = 32
-rms_norm_eps = 1e-6
-rope_theta = 10000.0
-[training]
-sequence_length = 32
-micro_batch_sequences = 2
-[optimizer]
-learning_rate = 1e-3
 [batch]
 mode = "steps"
 schedule = "0:128 5120:256"
@@ -34,12 +18,6 @@ every_steps = 3
 keep_last = 4
 [validation]
 sequences_per_source = 2
-[sources.apples]
-edition = "apples"
-prepare = "apples.toml"
-[sources.pears]
-edition = "pears"
-prepare = "pears.toml"
 [[stages]]
 name = "one"
 budget_tokens = 8192
@@ -50,12 +28,9 @@ budget_tokens = 8192
 mixture = { apples = 0.2, pears = 0.8 }
 "#;
 
+/// Writes the run into a folder.
 pub(crate) fn world(home: &Path) {
-    documents(home, "apples");
-    documents(home, "pears");
-    let tokenizer = repository().join("crates/tokenizer/tests/fixtures/byte_level.json");
-    let run = RUN.replace("[model.", &format!("model.tokenizer = {tokenizer:?}\n[model."));
-    fs::write(home.join("run.toml"), run).unwrap();
+    small_run(home, RUN);
 }
 
 /// The steps that the run directory has on record, whole lines only.

@@ -2,28 +2,12 @@
 
 use std::path::Path;
 
-use crate::support::{documents, files_below, flip_a_bit, repository, terrace_in};
+use crate::support::{files_below, flip_a_bit, small_run, terrace_in};
 use serde_json::Value;
 
 const RUN: &str = r#"
 name = "small"
-run_directory = "run"
-[model.architecture]
-hidden_size = 16
-intermediate_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 1
-vocab_size = 641
-max_position_embeddings = 32
-rms_norm_eps = 1e-6
-rope_theta = 10000.0
-[training]
-sequence_length = 32
-micro_batch_sequences = 2
-recompute = "none"
-[optimizer]
-learning_rate = 1e-3
+training.recompute = "none"
 [batch]
 mode = "fixed"
 initial_tokens = 128
@@ -31,12 +15,6 @@ initial_tokens = 128
 every_tokens = 1024
 [validation]
 sequences_per_source = 4
-[sources.apples]
-edition = "apples"
-prepare = "apples.toml"
-[sources.pears]
-edition = "pears"
-prepare = "pears.toml"
 [[stages]]
 name = "one"
 budget_tokens = 2048
@@ -49,11 +27,7 @@ mixture = { apples = 0.2, pears = 0.8 }
 
 /// Trains the small run in a folder; its sources are prepared on the way.
 fn train(home: &Path) -> Value {
-    documents(home, "apples");
-    documents(home, "pears");
-    let tokenizer = repository().join("crates/tokenizer/tests/fixtures/byte_level.json");
-    let run = RUN.replace("[model.", &format!("model.tokenizer = {tokenizer:?}\n[model."));
-    std::fs::write(home.join("run.toml"), run).unwrap();
+    small_run(home, RUN);
     terrace_in(home, ["train", "run.toml", "--json"]).expect_code(0).json()
 }
 
@@ -111,4 +85,39 @@ fn a_damaged_checkpoint_is_found_in_the_run_and_by_itself() {
     let checkpoint = terrace_in(home.path(), arguments).expect_code(0).json();
     assert_eq!(checkpoint["kind"], "checkpoint");
     assert_eq!(checkpoint["stage"], "one");
+}
+
+#[test]
+fn a_run_that_diverges_stops_with_an_intact_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    small_run(home.path(), RUN);
+    // The first step throws the weights so far that no loss is finite after it.
+    let set = ["optimizer.learning_rate=1e30", "training.max_consecutive_bad_steps=2"];
+    let arguments = ["train", "run.toml", "--json", "--set", set[0], "--set", set[1]];
+    let stopped = terrace_in(home.path(), arguments).expect_code(1);
+    let error = stopped.json();
+    assert_eq!(error["error"]["kind"], "gate_failed");
+    assert!(error.to_string().contains("2 steps in a row"), "{error}");
+
+    // Each of the two steps names its windows, in the journal and to whoever watches.
+    let bad_steps = || {
+        let text = std::fs::read_to_string(home.path().join("run/journal.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["event"] == "bad_step").collect::<Vec<_>>()
+    };
+    let bad = bad_steps();
+    assert_eq!(bad.len(), 2);
+    for window in bad.iter().flat_map(|line| line["details"]["windows"].as_array().unwrap()) {
+        let (source, edition) = (window["source"].as_str().unwrap(), &window["edition"]);
+        let name = format!("{source}/{}", window["window"]);
+        assert!(["apples", "pears"].contains(&source) && edition.is_string(), "{window}");
+        assert!(stopped.stderr.contains(&name), "{name} is not in {stopped}");
+    }
+
+    let run = terrace_in(home.path(), ["inspect", "run", "--json"]).expect_code(0).json();
+    assert_eq!((&run["verified"], &run["complete"]), (&Value::from(true), &Value::from(false)));
+    // It goes on behind the bad windows, and finds the next to be bad as well.
+    let resumed = terrace_in(home.path(), ["resume", "run"]).expect_code(1);
+    assert!(resumed.stderr.contains("resuming at"), "{resumed}");
+    assert_eq!(bad_steps().len(), 3);
 }

@@ -119,3 +119,42 @@ pub(crate) fn documents(home: &Path, name: &str) {
         ),
     );
 }
+
+const SMALL_RUN: &str = r#"
+run_directory = "run"
+[model.architecture]
+hidden_size = 16
+intermediate_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+num_key_value_heads = 1
+vocab_size = 641
+max_position_embeddings = 32
+rms_norm_eps = 1e-6
+rope_theta = 10000.0
+[training]
+sequence_length = 32
+micro_batch_sequences = 2
+[optimizer]
+learning_rate = 1e-3
+[sources.apples]
+edition = "apples"
+prepare = "apples.toml"
+[sources.pears]
+edition = "pears"
+prepare = "pears.toml"
+"#;
+
+/// Writes `run.toml`, a run of a tiny model over two sources that are prepared on the way; `rest`
+/// is what is particular about it: its name, batch and stages.
+pub(crate) fn small_run(home: &Path, rest: &str) {
+    documents(home, "apples");
+    documents(home, "pears");
+    let tokenizer = repository().join("crates/tokenizer/tests/fixtures/byte_level.json");
+    let small = SMALL_RUN.replace("[model.", &format!("model.tokenizer = {tokenizer:?}\n[model."));
+    let write = |name: &str, text: &str| {
+        std::fs::write(home.join(name), text).expect("the file can be written");
+    };
+    write("small.toml", &small);
+    write("run.toml", &format!("extends = \"small.toml\"\n{rest}"));
+}

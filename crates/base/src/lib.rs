@@ -9,4 +9,7 @@ mod units;
 pub use fingerprint::{Fingerprint, FingerprintHasher, ParseFingerprintError};
 pub use seed::{Seed, SeedStream};
 pub use tensor_file::{Dtype, TensorEntry, TensorFileWriter};
-pub use units::{ParseTokensError, SequenceIndex, Tokens, format_bytes, format_count};
+pub use units::{
+    AmountFault, ParseTokensError, SequenceIndex, Tokens, format_bytes, format_count,
+    format_grouped, parse_amount,
+};

@@ -53,31 +53,58 @@ impl FromStr for Tokens {
     type Err = ParseTokensError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let syntax = || ParseTokensError::Syntax(text.to_owned());
-        let trimmed = text.trim();
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|(suffix, unit)| Some((trimmed.strip_suffix(suffix)?, *unit)))
-            .unwrap_or((trimmed, 1));
-        let number: String = number.trim().chars().filter(|c| *c != '_').collect();
-        let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || !digits(whole) || !digits(fraction) || number.ends_with('.') {
-            return Err(syntax());
-        }
-        // Exact decimal arithmetic: "0.4T" must be 400,000,000,000, whatever a float thinks of 0.4.
-        let fraction = fraction.trim_end_matches('0');
-        let too_large = || ParseTokensError::TooLarge(text.to_owned());
-        let scale = 10u128.checked_pow(fraction.len() as u32).ok_or_else(too_large)?;
-        let scaled: u128 = format!("{whole}{fraction}").parse().map_err(|_| too_large())?;
-        let total = scaled.checked_mul(unit).ok_or_else(too_large)?;
-        if !total.is_multiple_of(scale) {
-            return Err(ParseTokensError::Fraction(text.to_owned()));
-        }
-        match u64::try_from(total / scale) {
-            Ok(tokens) if i64::try_from(tokens).is_ok() => Ok(Self(tokens)),
-            _ => Err(too_large()),
-        }
+        let error = match parse_amount(text, &UNITS) {
+            Ok(tokens) => return Ok(Self(tokens)),
+            Err(AmountFault::Syntax) => ParseTokensError::Syntax,
+            Err(AmountFault::Fraction) => ParseTokensError::Fraction,
+            Err(AmountFault::TooLarge) => ParseTokensError::TooLarge,
+        };
+        Err(error(text.to_owned()))
+    }
+}
+
+/// What is wrong with the text of an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmountFault {
+    /// It is no number followed by a known unit.
+    Syntax,
+    /// The amount is not whole.
+    Fraction,
+    /// The amount does not fit 63 bits.
+    TooLarge,
+}
+
+/// Reads a decimal number with an optional unit, as in `"0.4T"` or `"1_024 KiB"`, exactly.
+///
+/// `units` are suffixes and what they stand for; the first that fits is taken, so a unit comes
+/// before those that it ends with.
+///
+/// # Errors
+///
+/// The text is no such number, or the amount is not a whole number of 63 bits.
+pub fn parse_amount(text: &str, units: &[(&str, u128)]) -> Result<u64, AmountFault> {
+    let trimmed = text.trim();
+    let (number, unit) = units
+        .iter()
+        .find_map(|(suffix, unit)| Some((trimmed.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((trimmed, 1));
+    let number: String = number.trim().chars().filter(|c| *c != '_').collect();
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) || number.ends_with('.') {
+        return Err(AmountFault::Syntax);
+    }
+    // Exact decimal arithmetic: "0.4T" must be 400,000,000,000, whatever a float thinks of 0.4.
+    let fraction = fraction.trim_end_matches('0');
+    let scale = 10u128.checked_pow(fraction.len() as u32).ok_or(AmountFault::TooLarge)?;
+    let scaled: u128 = format!("{whole}{fraction}").parse().map_err(|_| AmountFault::TooLarge)?;
+    let total = scaled.checked_mul(unit).ok_or(AmountFault::TooLarge)?;
+    if !total.is_multiple_of(scale) {
+        return Err(AmountFault::Fraction);
+    }
+    match i64::try_from(total / scale) {
+        Ok(amount) => Ok(amount.unsigned_abs()),
+        Err(_) => Err(AmountFault::TooLarge),
     }
 }
 
@@ -152,6 +179,20 @@ pub fn format_count(count: u64) -> String {
     format!("{}{unit}", significant(value))
 }
 
+/// Writes a whole number with a comma between groups of three digits: `8,829,407,232`.
+#[must_use]
+pub fn format_grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Writes a number of bytes with a binary unit: `12.5 GiB`.
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {
@@ -184,6 +225,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000")] {
+            assert_eq!(format_grouped(number), text);
+        }
+        assert_eq!(format_grouped(8_829_407_232), "8,829,407,232");
+    }
 
     #[test]
     fn units_are_exact() {

@@ -89,7 +89,7 @@ fn check_compiled_in(choice: DeviceChoice) -> Result<(), CliError> {
         backend.name,
         there.join(", ")
     );
-    Err(CliError::environment(message).with_help(how_to_build(backend.name)))
+    Err(CliError::device(message).with_help(how_to_build(backend.name)))
 }
 
 /// Says why a device does not compute; a driver that is not there is only suspected when it is

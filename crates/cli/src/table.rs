@@ -1,5 +1,6 @@
 //! Small tables for people.
 
+pub(crate) use terrace_base::format_grouped as grouped;
 use unicode_width::UnicodeWidthStr;
 
 /// A table whose first column is names and whose other columns are mostly numbers.
@@ -62,19 +63,6 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     facts.iter().map(line).collect()
 }
 
-/// Writes a whole number with commas: `8,829,407,232`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Writes a duration as people say it: `48 s`, `12 min 5 s`, `3 h 20 min`, `41 d 6 h`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
@@ -122,14 +110,6 @@ mod tests {
     fn values_stand_below_each_other() {
         let text = facts(&[("a", "1".to_owned()), ("long", "2".to_owned())]);
         assert_eq!(text, "a     1\nlong  2\n");
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000")] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(grouped(8_829_407_232), "8,829,407,232");
     }
 
     #[test]

@@ -61,8 +61,8 @@ pub struct Plateau {
     pub minimum_tokens_between: Tokens,
     /// No growth that would leave the stage fewer steps than this.
     pub minimum_steps_left: u64,
-    /// The number of steps after a growth in which none is considered; by default derived from the
-    /// window.
+    /// The number of steps after a growth in which none is considered; by default a quarter of the
+    /// window that the growth was decided on, and at least three time constants of `beta2`.
     pub cooldown_steps: Option<u64>,
     /// A learning rate known to be stable at the first batch: no batch may exceed the first one
     /// times the square of this over the learning rate.
@@ -251,8 +251,11 @@ impl Default for Plateau {
     }
 }
 
+/// Doubling keeps micro-steps and the order of the data whole.
+pub(crate) const DEFAULT_GROWTH_FACTOR: u64 = 2;
+
 fn default_growth_factor() -> u64 {
-    2
+    DEFAULT_GROWTH_FACTOR
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use terrace_base::format_bytes;
-
-use crate::decimal::Decimal;
+use terrace_base::{AmountFault, format_bytes, parse_amount};
 
 /// A number of bytes.
 ///
@@ -46,23 +44,13 @@ impl FromStr for Bytes {
     type Err = ParseBytesError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let trimmed = text.trim();
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|(suffix, unit)| Some((trimmed.strip_suffix(suffix)?, *unit)))
-            .unwrap_or((trimmed, 1));
-        let number: String = number.trim().chars().filter(|c| *c != '_').collect();
-        let amount: Decimal =
-            number.parse().map_err(|_| ParseBytesError::Syntax(text.to_owned()))?;
-        let scaled = u128::from(amount.digits()) * unit;
-        let divisor = 10u128.pow(u32::from(amount.scale()));
-        if !scaled.is_multiple_of(divisor) {
-            return Err(ParseBytesError::Fraction(text.to_owned()));
-        }
-        match i64::try_from(scaled / divisor) {
-            Ok(bytes) => Ok(Self(bytes.unsigned_abs())),
-            Err(_) => Err(ParseBytesError::TooLarge(text.to_owned())),
-        }
+        let error = match parse_amount(text, &UNITS) {
+            Ok(bytes) => return Ok(Self(bytes)),
+            Err(AmountFault::Syntax) => ParseBytesError::Syntax,
+            Err(AmountFault::Fraction) => ParseBytesError::Fraction,
+            Err(AmountFault::TooLarge) => ParseBytesError::TooLarge,
+        };
+        Err(error(text.to_owned()))
     }
 }
 

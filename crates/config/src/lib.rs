@@ -50,7 +50,7 @@ pub use plan::{
     ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
     RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan,
 };
-pub use plateau::window_steps;
+pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
 pub use render::render;
 pub use resolve::{PlanOptions, resolve};

@@ -129,6 +129,9 @@ pub struct PlateauPlan {
     pub window_steps: u64,
     /// The tokens of these steps.
     pub window_tokens: u64,
+    /// The steps after a growth from this batch in which no other is considered: as set, or what
+    /// follows from `window_steps`, at the least like these.
+    pub cooldown_steps: u64,
 }
 
 /// One source over the whole run.

@@ -20,6 +20,18 @@ pub fn window_steps(nats_per_step: f64, noise_sd: f64, alpha: f64) -> u64 {
     steps as u64
 }
 
+/// The number of steps after a growth in which none is considered, where the run file does not set
+/// it: a quarter of the window, and at least three time constants of the second moments.
+///
+/// # Source
+///
+/// `policy::batch` decides so; this is the same rule for the plan.
+#[must_use]
+pub fn cooldown_steps(window_steps: u64, beta2: f64) -> u64 {
+    let memory = (3.0 / (1.0 - beta2)).ceil() as u64;
+    window_steps.div_ceil(4).max(memory)
+}
+
 const POWER: f64 = 0.8;
 
 /// The value that a standard normal variate stays below with this probability.

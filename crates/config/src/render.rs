@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use terrace_base::{format_bytes, format_count};
+use terrace_base::{format_bytes, format_count, format_grouped as grouped};
 
 use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan};
 
@@ -93,7 +93,7 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
     let with_plateau = stage.rungs.iter().any(|rung| rung.plateau.is_some());
     let mut rows = vec![row(["batch", "sequences", "micro-steps", "steps"])];
     if with_plateau {
-        rows[0].extend(row(["nats/step", "noise", "window steps"]));
+        rows[0].extend(row(["nats/step", "noise", "window steps", "cooldown"]));
     }
     for rung in &stage.rungs {
         let mut cells = vec![
@@ -106,6 +106,7 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
             cells.push(format!("{:.2e}", plateau.nats_per_step));
             cells.push(format!("{:.4}", plateau.noise_sd_nats));
             cells.push(grouped(plateau.window_steps));
+            cells.push(grouped(plateau.cooldown_steps));
         }
         rows.push(cells);
     }
@@ -214,19 +215,6 @@ fn line(text: &mut String, content: &str) {
     text.push('\n');
 }
 
-/// Writes an integer with a comma between groups of three digits.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),
@@ -239,15 +227,6 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        for (count, text) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (8_829_407_232, "8,829,407,232")]
-        {
-            assert_eq!(grouped(count), text);
-        }
-    }
 
     #[test]
     fn columns_are_aligned() {

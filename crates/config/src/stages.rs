@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use terrace_base::Tokens;
 
-use crate::batch::{Batch, BatchMode, BatchSchedule, StageBatch};
+use crate::batch::{BatchMode, BatchSchedule, StageBatch};
 use crate::facts::Facts;
 use crate::mixture::MixtureWeights;
 use crate::plan::{PlateauPlan, RungPlan, SharePlan, StagePlan};
-use crate::plateau::window_steps;
+use crate::plateau::{cooldown_steps, window_steps};
 use crate::run::{RunConfig, Stage};
 
 /// The batch for which `assumed_noise_sd` is stated.
@@ -122,20 +122,27 @@ impl Planner<'_> {
             accumulation_steps: (size.0 / length as u64).div_ceil(micro),
             steps_if_whole_stage: tokens.div_ceil(size.0),
             plateau: (batch.mode == BatchMode::Plateau)
-                .then(|| plateau_plan(batch, first, size, tokens)),
+                .then(|| plateau_plan(self.config, first, size, tokens)),
         };
         batches.into_iter().map(rung).collect()
     }
 }
 
 /// The threshold is fixed by the stage's first batch; only the noise shrinks as the batch grows.
-fn plateau_plan(batch: &Batch, first: Tokens, size: Tokens, stage_tokens: u64) -> PlateauPlan {
-    let test = &batch.plateau;
+fn plateau_plan(config: &RunConfig, first: Tokens, size: Tokens, stage_tokens: u64) -> PlateauPlan {
+    let test = &config.batch.plateau;
     let nats_per_step = test.nats_per_percent * 100.0 * first.0 as f64 / stage_tokens as f64;
     let noise_sd_nats = test.assumed_noise_sd * (NOISE_BATCH_TOKENS / size.0 as f64).sqrt();
     let window_steps = window_steps(nats_per_step, noise_sd_nats, test.alpha);
     let window_tokens = window_steps.saturating_mul(size.0);
-    PlateauPlan { nats_per_step, noise_sd_nats, window_steps, window_tokens }
+    let derived = || cooldown_steps(window_steps, config.optimizer.beta2);
+    PlateauPlan {
+        nats_per_step,
+        noise_sd_nats,
+        window_steps,
+        window_tokens,
+        cooldown_steps: test.cooldown_steps.unwrap_or_else(derived),
+    }
 }
 
 /// The steps from one token count to another: each has the batch that its beginning falls into, the

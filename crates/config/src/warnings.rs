@@ -2,7 +2,7 @@
 
 use terrace_base::{Tokens, format_bytes};
 
-use crate::batch::BatchMode;
+use crate::batch::{BatchMode, DEFAULT_GROWTH_FACTOR, Plateau};
 use crate::facts::Facts;
 use crate::model::Architecture;
 use crate::plan::{RunPlan, StagePlan};
@@ -56,9 +56,12 @@ fn memory(plan: &RunPlan) -> Option<String> {
 
 fn unused_batch_keys(config: &RunConfig) -> Vec<String> {
     let batch = &config.batch;
+    let decides = batch.mode == BatchMode::Plateau;
     let unused = [
         ("schedule", batch.schedule.is_some() && batch.mode != BatchMode::Steps),
-        ("maximum_tokens", batch.maximum_tokens.is_some() && batch.mode != BatchMode::Plateau),
+        ("maximum_tokens", batch.maximum_tokens.is_some() && !decides),
+        ("growth_factor", batch.growth_factor != DEFAULT_GROWTH_FACTOR && !decides),
+        ("plateau", batch.plateau != Plateau::default() && !decides),
     ];
     let mode = format!("{:?}", batch.mode).to_lowercase();
     let warning = |key| format!("batch.{key} has no effect in mode {mode}");

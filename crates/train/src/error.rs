@@ -72,8 +72,8 @@ pub enum Error {
     #[error(
         "{count} steps in a row gave a loss or gradient that is not finite, the last at \
          {tokens_seen} tokens; none of them was applied and the checkpoint at {checkpoint} is \
-         intact. The windows are named in journal.jsonl; lower the learning rate, or look at that \
-         data, then `terrace resume`"
+         intact. The windows are named in journal.jsonl: look at that data; `terrace resume` goes on \
+         behind it, and a lower learning rate needs a new run"
     )]
     BadSteps {
         /// Bad steps in a row.

@@ -100,6 +100,7 @@ impl Loader {
     pub fn name(&self, draw: &Draw) -> WindowName {
         WindowName {
             source: self.names[draw.source].clone(),
+            edition: self.sources.edition(draw.source).manifest().fingerprint,
             window: draw.window,
             sequence: draw.index.0,
         }

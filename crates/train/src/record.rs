@@ -41,7 +41,9 @@ pub struct StepRecord {
 pub struct WindowName {
     /// The source.
     pub source: String,
-    /// The window within the source's edition.
+    /// The edition that the source stands for.
+    pub edition: Fingerprint,
+    /// The window within the edition.
     pub window: u64,
     /// Its place in the run.
     pub sequence: u64,

@@ -298,6 +298,7 @@ fn controller(config: &RunConfig) -> Result<BatchController, Error> {
                 maximum_sequences: batch.maximum_tokens.map(|tokens| tokens.0 / length),
                 minimum_tokens_between: plateau.minimum_tokens_between,
                 minimum_steps_left: Some(plateau.minimum_steps_left),
+                cooldown_steps: plateau.cooldown_steps,
                 beta2: config.optimizer.beta2,
                 stable_learning_rate: plateau.safe_learning_rate,
                 ..PlateauSettings::new(plateau.nats_per_percent, plateau.alpha)
@@ -306,4 +307,21 @@ fn controller(config: &RunConfig) -> Result<BatchController, Error> {
     };
     let first = batch.first_tokens().0 / length;
     Ok(BatchController::new(policy, length, first)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Neither crate may use the other, so that each has the rule; here they meet.
+    #[test]
+    fn the_plan_derives_the_cooldown_as_the_controller_does() {
+        for beta2 in [0.9, 0.95, 0.999] {
+            let settings = PlateauSettings { beta2, ..PlateauSettings::default() };
+            for window in [0u32, 1, 239, 240, 241, 100_000] {
+                let planned = terrace_config::cooldown_steps(window.into(), beta2);
+                assert_eq!(planned, settings.derived_cooldown(window.into()), "{window} {beta2}");
+            }
+        }
+    }
 }

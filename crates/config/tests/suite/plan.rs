@@ -84,6 +84,24 @@ fn the_threshold_stays_and_the_window_shrinks_as_the_batch_grows() {
         assert_eq!(pair[0].nats_per_step, pair[1].nats_per_step);
         assert!(pair[1].window_steps < pair[0].window_steps);
     }
+    assert!(rungs.iter().all(|rung| rung.cooldown_steps == rung.window_steps.div_ceil(4)));
+}
+
+#[test]
+fn a_cooldown_is_derived_unless_it_is_set() {
+    let home = Home::new();
+    let cooldown = |set: &[(&str, &str)]| {
+        let plan = plan(&home.load_with(RUN, set).unwrap()).unwrap();
+        let plateau = plan.stages[0].rungs[0].plateau.clone().unwrap();
+        assert!(render(&plan).contains("cooldown"));
+        (plateau.window_steps, plateau.cooldown_steps)
+    };
+    let sharp = ("batch.plateau.nats_per_percent", "1e3");
+    let (window, derived) = cooldown(&[sharp]);
+    assert!(window < 240, "{window}");
+    assert_eq!(derived, 60, "three time constants of 0.95");
+    assert_eq!(cooldown(&[sharp, ("optimizer.beta2", "0.9")]).1, 30);
+    assert_eq!(cooldown(&[sharp, ("batch.plateau.cooldown_steps", "7")]).1, 7);
 }
 
 #[test]
@@ -212,6 +230,7 @@ fn steps_are_known_where_nothing_is_decided() {
     // Thirty-three full steps, and a last one of twenty tokens.
     assert_eq!(fixed.stages[1].steps, Some(34));
     assert_eq!(fixed.stages[1].rungs[0].accumulation_steps, 3);
+    assert!(fixed.warnings.iter().any(|w| w == "batch.plateau has no effect in mode fixed"));
 
     let steps = plan_with(&[("batch.mode", "steps"), ("batch.schedule", "0:40 1500:80")]);
     assert_eq!(steps.stages[0].steps, Some(25));

@@ -269,6 +269,7 @@ impl BatchController {
         let plateau = self.state.plateau.as_ref().expect("a stage has begun");
         let wanted = verdict == Verdict::Plateau && plateau.is_confirmed(settings);
         let proposal = wanted.then(|| self.proposal(settings, observation));
+        let mut cooldown_steps = None;
         let (kind, reason) = match proposal {
             None => (DecisionKind::Hold, reason_to_hold(verdict, &evidence)),
             Some(Err(guard)) => (DecisionKind::Hold, guard.reason().to_owned()),
@@ -276,7 +277,7 @@ impl BatchController {
                 self.state.batch_sequences = to;
                 self.state.last_growth = Some(tokens_seen.0);
                 let plateau = self.state.plateau.as_mut().expect("a stage has begun");
-                plateau.grown(settings, line);
+                cooldown_steps = Some(plateau.grown(settings, line));
                 (DecisionKind::Grow, "the loss no longer falls".to_owned())
             }
         };
@@ -284,6 +285,7 @@ impl BatchController {
         decision.verdict = Some(verdict);
         decision.evidence = Some(evidence);
         decision.guard = proposal.and_then(Result::err);
+        decision.cooldown_steps = cooldown_steps;
         decision
     }
 
@@ -330,6 +332,7 @@ impl BatchController {
             verdict: None,
             evidence: None,
             guard: None,
+            cooldown_steps: None,
             response: None,
         }
     }

@@ -28,6 +28,8 @@ pub struct Decision {
     pub evidence: Option<Evidence>,
     /// What stood in the way of a growth.
     pub guard: Option<Guard>,
+    /// After a growth that the losses asked for: the steps in which no other is considered.
+    pub cooldown_steps: Option<u64>,
     /// How the loss answered to the last growth.
     pub response: Option<Response>,
 }

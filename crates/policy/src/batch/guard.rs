@@ -24,22 +24,24 @@ impl Circumstances {
     /// The batch that a growth leads to, or what stands in its way.
     pub(super) fn larger_batch(&self, settings: &PlateauSettings) -> Result<u64, Guard> {
         let from = self.batch_sequences;
-        let to = from.saturating_mul(settings.growth_factor);
-        let to = to.min(settings.maximum_sequences.unwrap_or(u64::MAX));
+        let wanted = from.saturating_mul(settings.growth_factor);
+        let wanted = wanted.min(settings.maximum_sequences.unwrap_or(u64::MAX));
+        // A float cast saturates, so an enormous bound is simply no bound.
+        let stable = settings.stable_learning_rate.map_or(u64::MAX, |stable| {
+            (self.first_sequences as f64 * (stable / self.learning_rate).powi(2)) as u64
+        });
+        let to = wanted.min(stable);
         let tokens_left = self.stage_end.saturating_sub(self.tokens_seen);
         let steps_left = tokens_left / to.saturating_mul(self.sequence_length);
         let rest = settings.minimum_tokens_between.0;
         let rests = self.last_growth.is_some_and(|at| self.tokens_seen < at.saturating_add(rest));
-        let stable = settings.stable_learning_rate.map_or(f64::INFINITY, |stable| {
-            self.first_sequences as f64 * (stable / self.learning_rate).powi(2)
-        });
         match () {
             () if self.is_exhausted => Err(Guard::Exhausted),
-            () if to <= from => Err(Guard::MaximumBatch),
+            () if wanted <= from => Err(Guard::MaximumBatch),
+            () if to <= from => Err(Guard::Stability),
             () if self.awaits_response => Err(Guard::AwaitingResponse),
             () if rests => Err(Guard::TokensBetween),
             () if steps_left < settings.steps_left_needed() => Err(Guard::StepsLeft),
-            () if to as f64 > stable => Err(Guard::Stability),
             () => Ok(to),
         }
     }

@@ -127,13 +127,15 @@ impl PlateauState {
         self.response.is_some()
     }
 
-    /// The batch grew: forget what was before, wait, and measure the answer against `line`.
-    pub(super) fn grown(&mut self, settings: &PlateauSettings, line: Line) {
+    /// The batch grew: forget what was before, wait, and measure the answer against `line`; gives
+    /// the steps of the wait.
+    pub(super) fn grown(&mut self, settings: &PlateauSettings, line: Line) -> u64 {
         let window = self.window.steps();
         self.flush();
         self.response = Some(PendingResponse::new(line, window));
-        let cooldown = ((window / 4.0).ceil() as u64).max(settings.memory_steps());
-        self.cooldown_until = self.steps + cooldown;
+        let cooldown = settings.cooldown_steps.unwrap_or_else(|| settings.derived_cooldown(window));
+        self.cooldown_until = self.steps.saturating_add(cooldown);
+        cooldown
     }
 
     /// The mix changed within the stage: losses before and after are not comparable.

@@ -66,6 +66,9 @@ pub struct PlateauSettings {
     /// Steps that must be left of the stage at the new batch; by default [`beta2`](Self::beta2)'s
     /// memory, without which the optimizer never comes to rest at it.
     pub minimum_steps_left: Option<u64>,
+    /// Steps after a growth in which none is considered; by default
+    /// [`derived_cooldown`](Self::derived_cooldown).
+    pub cooldown_steps: Option<u64>,
     /// Consecutive verdicts of a plateau before a growth, the windows half overlapping.
     pub confirmations: u32,
     /// Growths without a response after which the controller gives up for the stage.
@@ -94,6 +97,7 @@ impl PlateauSettings {
             maximum_sequences: None,
             minimum_tokens_between: Tokens(0),
             minimum_steps_left: None,
+            cooldown_steps: None,
             confirmations: 2,
             unresponsive_growths: 2,
             beta2: 0.95,
@@ -105,6 +109,14 @@ impl PlateauSettings {
     #[must_use]
     pub fn memory_steps(&self) -> u64 {
         (3.0 / (1.0 - self.beta2)).ceil() as u64
+    }
+
+    /// The cooldown after a growth that a window of `window_steps` asked for, where none is set: a
+    /// quarter of the window, in which the loss finds its new course, and at least the memory of
+    /// the second moments, in which the optimizer does.
+    #[must_use]
+    pub fn derived_cooldown(&self, window_steps: f64) -> u64 {
+        ((window_steps / 4.0).ceil() as u64).max(self.memory_steps())
     }
 
     /// Steps that must be left after a growth.

@@ -56,21 +56,19 @@ pub(crate) fn run(args: &BenchTrainArgs, context: &Context) -> Result<ExitCode, 
         context.data(&measurement);
         return Ok(ExitCode::Done);
     }
+    // A device that is not there is told here, once, and not by the first process that is measured.
+    device::open(args.device, context)?;
     let mut results = Vec::new();
     for recompute in &args.recompute {
         context.note(&format!("recompute {}: {} steps", name(*recompute), args.steps));
-        results.push(in_a_process(args, *recompute, context)?);
+        results.push(in_a_process(args, *recompute)?);
     }
     let answer = Answer { results };
     context.answer(&answer, || render(&answer.results));
     Ok(ExitCode::Done)
 }
 
-fn in_a_process(
-    args: &BenchTrainArgs,
-    recompute: Recompute,
-    context: &Context,
-) -> Result<Measurement, CliError> {
+fn in_a_process(args: &BenchTrainArgs, recompute: Recompute) -> Result<Measurement, CliError> {
     let program = std::env::current_exe().map_err(CliError::environment)?;
     let batch = format!("{}x{}", args.batch.sequences, args.batch.sequence_length);
     let (layers, steps) = (args.layers.to_string(), args.steps.to_string());
@@ -86,7 +84,6 @@ fn in_a_process(
         return Err(CliError::environment(message)
             .with_help("a smaller --batch or --recompute all needs less memory"));
     }
-    let _ = context;
     serde_json::from_slice(&output.stdout).map_err(CliError::environment)
 }
 

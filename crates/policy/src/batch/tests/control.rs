@@ -34,7 +34,7 @@ fn guards_hold_a_growth_and_say_why() {
         (Guard::MaximumBatch, 1, |s| s.maximum_sequences = Some(2 * FIRST)),
         (Guard::TokensBetween, 1, |s| s.minimum_tokens_between = Tokens(STEPS * FIRST)),
         (Guard::StepsLeft, 0, |s| s.minimum_steps_left = Some(STEPS)),
-        (Guard::Stability, 1, |s| s.stable_learning_rate = Some(1.5 * LEARNING_RATE)),
+        (Guard::Stability, 0, |s| s.stable_learning_rate = Some(1.01 * LEARNING_RATE)),
     ];
     for (guard, growths, change) in cases {
         let (found, guards) = guards(change);
@@ -48,6 +48,11 @@ fn the_largest_batch_is_reached_even_if_it_is_no_power_of_two() {
     let settings = PlateauSettings { maximum_sequences: Some(11), ..quick() };
     let decisions = simulate(settings, STEPS, at_rest(1), grows);
     assert_eq!(decisions.last().unwrap().to_sequences, 11);
+    // The root of 1.5 times the rate is stable at a batch half as large again.
+    let stable_learning_rate = Some(1.5f64.sqrt() * 1.001 * LEARNING_RATE);
+    let decisions =
+        simulate(PlateauSettings { stable_learning_rate, ..quick() }, STEPS, at_rest(1), grows);
+    assert_eq!(decisions.last().unwrap().to_sequences, FIRST * 3 / 2);
 }
 
 #[test]
@@ -56,9 +61,31 @@ fn after_a_growth_comes_a_cooldown_and_an_empty_window() {
     let growth = decisions.iter().position(grows).unwrap();
     let [grown, next] = [&decisions[growth], &decisions[growth + 1]];
     let window = grown.evidence.unwrap().window_steps;
-    assert!(next.step >= grown.step + quick().memory_steps().max(window / 4));
+    assert_eq!(grown.cooldown_steps, Some(quick().memory_steps().max(window.div_ceil(4))));
+    assert!(next.step > grown.step + grown.cooldown_steps.unwrap());
+    assert!(decisions.iter().all(|d| d.cooldown_steps.is_some() == grows(d)));
     let again = decisions[growth + 1..].iter().find_map(|d| d.evidence).unwrap();
     assert!(again.window_steps < window && again.confirmations <= 1);
+}
+
+#[test]
+fn a_cooldown_that_is_set_moves_what_comes_after_the_growth() {
+    let decisions = |cooldown_steps| {
+        let settings = PlateauSettings { cooldown_steps, ..quick() };
+        let decisions = simulate(settings, STEPS, at_rest(2), |_| false);
+        let growth = decisions.iter().position(grows).unwrap();
+        [decisions[growth].clone(), decisions[growth + 1].clone()]
+    };
+    let [derived, _] = decisions(None);
+    let steps = [0, 25, 200].map(|cooldown| {
+        let [grown, next] = decisions(Some(cooldown));
+        // What is done after the growth has no part in the growth.
+        assert_eq!((grown.step, grown.evidence), (derived.step, derived.evidence));
+        assert_eq!(grown.cooldown_steps, Some(cooldown));
+        assert!(next.step > grown.step + cooldown);
+        next.step
+    });
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
 }
 
 #[test]

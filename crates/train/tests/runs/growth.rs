@@ -1,0 +1,65 @@
+//! A run that dies around a growth that the controller decided from the measured loss.
+
+use crate::world::{World, lines, timeless};
+
+/// A learning rate at which nothing moves, so that the loss is flat from the first step, and a
+/// threshold far above what noise can hide: the batch grows after some fifty steps.
+const FLAT: [(&str, &str); 13] = [
+    ("optimizer.learning_rate", "1e-12"),
+    ("optimizer.warmup_tokens", "0"),
+    ("batch.mode", "\"plateau\""),
+    ("batch.initial_tokens", "48"),
+    ("batch.maximum_tokens", "96"),
+    ("batch.plateau.nats_per_percent", "1.0"),
+    ("batch.plateau.alpha", "0.4"),
+    ("batch.plateau.minimum_steps_left", "2"),
+    ("batch.plateau.cooldown_steps", "4"),
+    ("checkpoint.every_steps", "1000"),
+    ("checkpoint.keep_last", "2"),
+    ("stages.0.budget_tokens", "4800"),
+    ("validation.every_tokens", "0"),
+];
+
+#[test]
+fn killed_around_a_growth_that_was_decided_is_never_killed() {
+    let mut world = World::new().set(&FLAT);
+    let straight = world.path("straight");
+    let report = world.train(&straight, |_| {});
+    let [growth] = &report.batch_growths[..] else { panic!("{:?}", report.batch_growths) };
+    assert_eq!((growth.from_tokens.0, growth.to_tokens.0), (48, 96));
+    assert!(growth.reason.contains("no longer falls"), "{}", growth.reason);
+
+    let records = timeless(&straight);
+    let grown = records.iter().position(|r| r.tokens_seen == growth.tokens_seen).unwrap();
+    assert_eq!(records[grown].batch_tokens.0, 48);
+    assert_eq!(records[grown + 1].batch_tokens.0, 96);
+    // A death before the growth, at it, in the cooldown, behind it, and before the next decision.
+    for step in [-1, 0, 1, 5, 12].map(|after| records[grown].step.strict_add_signed(after)) {
+        world = world.set(&[("checkpoint.every_steps", &step.to_string())]);
+        let (_, deaths) = world.train_and_die(&world.path(&format!("until-{step}")));
+        let death = &deaths[0];
+        let again = world.train(death, |_| {});
+        assert_eq!(again.state_digest, report.state_digest, "{}", death.display());
+        assert_eq!(timeless(death), records, "{}", death.display());
+        assert_eq!(again.batch_growths, report.batch_growths);
+        let decisions = |run| lines(run, "decisions.jsonl");
+        assert_eq!(decisions(death), decisions(&straight), "{}", death.display());
+    }
+}
+
+#[test]
+fn the_cooldown_of_the_run_file_reaches_the_decisions() {
+    let after_growth = |cooldown: &str| {
+        let world = World::new().set(&FLAT).set(&[("batch.plateau.cooldown_steps", cooldown)]);
+        let run = world.path("run");
+        let _ = world.train(&run, |_| {});
+        let decisions = lines(&run, "decisions.jsonl");
+        let growth = decisions.iter().position(|d| d["kind"] == "grow").unwrap();
+        assert_eq!(decisions[growth]["cooldown_steps"].to_string(), cooldown);
+        let steps = |place: usize| decisions[place]["step"].as_u64().unwrap();
+        (steps(growth), steps(growth + 1))
+    };
+    let [(grown, soon), (also_grown, late)] = ["0", "15"].map(after_growth);
+    assert_eq!(grown, also_grown);
+    assert!(soon < late && late > grown + 15, "{grown} {soon} {late}");
+}

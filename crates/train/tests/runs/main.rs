@@ -1,0 +1,6 @@
+//! Small runs from their file to their end, and what becomes of them when something goes wrong.
+
+mod bad_steps;
+mod growth;
+mod resume;
+mod world;
