@@ -1,5 +1,9 @@
 //! What a step holds in memory, from the shapes alone.
 
+mod layer;
+
+pub use self::layer::{LayerForm, LayerGraph, Term};
+use crate::device::DeviceChoice;
 use crate::model::Architecture;
 use crate::run::Training;
 
@@ -13,40 +17,86 @@ const F32: u128 = 4;
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryModel {
     architecture: Architecture,
-    sequence_length: u128,
-    tokens: u128,
+    form: LayerForm,
+    extents: Extents,
     chunk_tokens: u128,
 }
 
-/// The tensors that one layer's backward pass needs, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayerGraph {
-    /// What the forward pass keeps.
-    pub kept: Vec<Term>,
-    /// What the backward pass holds besides, at the worst moment.
-    pub working: Vec<Term>,
+/// What decides how large the tensors of a micro-step are, besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MicroStepShape {
+    /// The number of targets in one sequence.
+    pub sequence_length: usize,
+    /// The number of sequences in one forward-backward pass.
+    pub micro_batch_sequences: usize,
+    /// The number of tokens whose logits exist at one time.
+    pub cross_entropy_chunk_tokens: usize,
 }
 
-/// One kind of tensor.
+/// How many numbers the tensors of a micro-batch have, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// What it is.
-    pub name: &'static str,
-    /// How many numbers it has.
-    pub elements: u128,
+struct Extents {
+    /// `[b·t]`
+    tokens: u128,
+    /// `[b·t, d]`
+    residual: u128,
+    /// `[b·t, n·h]`
+    query: u128,
+    /// `[b·t, k·h]`
+    key_value: u128,
+    /// `[b·t, f]`
+    mlp: u128,
+    /// `[b, n, t, t]`
+    scores: u128,
+    /// `[b·t, n]`
+    heads: u128,
+}
+
+impl From<&Training> for MicroStepShape {
+    fn from(training: &Training) -> Self {
+        Self {
+            sequence_length: training.sequence_length,
+            micro_batch_sequences: training.micro_batch_sequences,
+            cross_entropy_chunk_tokens: training.cross_entropy_chunk_tokens,
+        }
+    }
+}
+
+impl Extents {
+    fn new(a: &Architecture, shape: MicroStepShape) -> Self {
+        let sequence_length = shape.sequence_length as u128;
+        let tokens = sequence_length * shape.micro_batch_sequences as u128;
+        let heads = tokens * u128::from(a.num_attention_heads);
+        Self {
+            tokens,
+            residual: tokens * u128::from(a.hidden_size),
+            query: heads * u128::from(a.head_dim),
+            key_value: tokens * u128::from(a.num_key_value_heads * a.head_dim),
+            mlp: tokens * u128::from(a.intermediate_size),
+            scores: heads * sequence_length,
+            heads,
+        }
+    }
 }
 
 impl MemoryModel {
-    /// Describes micro-batches of `training` through a model of this shape.
+    /// Describes micro-batches of this shape through a model on a device.
     #[must_use]
-    pub fn new(architecture: &Architecture, training: &Training) -> Self {
-        let sequence_length = training.sequence_length as u128;
-        let tokens = sequence_length * training.micro_batch_sequences as u128;
+    pub fn new(
+        architecture: &Architecture,
+        shape: impl Into<MicroStepShape>,
+        device: DeviceChoice,
+    ) -> Self {
+        let shape = shape.into();
+        let extents = Extents::new(architecture, shape);
         Self {
             architecture: architecture.clone(),
-            sequence_length,
-            tokens,
-            chunk_tokens: tokens.min(training.cross_entropy_chunk_tokens as u128),
+            form: match device {
+                DeviceChoice::Cpu => LayerForm::Fused,
+                DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => LayerForm::Composed,
+            },
+            chunk_tokens: extents.tokens.min(shape.cross_entropy_chunk_tokens as u128),
+            extents,
         }
     }
 
@@ -75,118 +125,97 @@ impl MemoryModel {
     }
 
     /// The gradient of the largest segment (a layer, or the output head) on its way to the sum.
+    ///
+    /// The update takes as much: a segment's new weights are made beside the old ones.
     #[must_use]
     pub fn gradient_in_flight_bytes(&self) -> u64 {
-        let architecture = &self.architecture;
-        let largest = architecture.layer_parameters().max(architecture.embedding_parameters());
-        bytes(u128::from(largest))
+        bytes(self.largest_segment())
     }
 
-    /// What one chunk of the cross entropy holds: logits, log-probabilities, their gradient, and a
-    /// temporary, each `[chunk, v]`.
+    /// What one chunk of the cross entropy holds, `[chunk, v]` each: on the host the logits, changed
+    /// in place; elsewhere logits, log-probabilities, their gradient, and a temporary.
     #[must_use]
     pub fn logits_chunk_bytes(&self) -> u64 {
         bytes(self.logits_chunk())
     }
 
-    /// The tensors of one layer, of the composed operations on Burn's autodiff.
-    ///
-    /// # Shapes
-    ///
-    /// Sums of `[b·t, d]` residuals, `[b·t, n·h]` queries, `[b·t, k·h]` keys and values,
-    /// `[b·t, f]` MLP values and `[b, n, t, t]` scores. An operation keeps its inputs only where
-    /// its derivative needs them: a product both, a rotation neither, an exponential its output.
+    /// The tensors of one layer.
     #[must_use]
     pub fn layer_graph(&self) -> LayerGraph {
-        let a = &self.architecture;
-        let residual = self.tokens * u128::from(a.hidden_size);
-        let query = self.tokens * u128::from(a.num_attention_heads * a.head_dim);
-        let key_value = self.tokens * u128::from(a.num_key_value_heads * a.head_dim);
-        let mlp = self.tokens * u128::from(a.intermediate_size);
-        let scores = self.tokens * self.sequence_length * u128::from(a.num_attention_heads);
-        let term = |name, elements| Term { name, elements };
-        let attention_working =
-            vec![term("gradients of probabilities, quotients and scores", 3 * scores)];
-        let mlp_working = vec![
-            term("gradients of product, gate, its sigmoid and up", 4 * mlp),
-            term("gradients of the residual", 2 * residual),
-        ];
-        LayerGraph {
-            kept: vec![
-                term("input", residual),
-                term("attention norm: normalised, scaled", 2 * residual),
-                term("rotated queries", query),
-                term("rotated keys, values", 2 * key_value),
-                term("exponentials of the scores", scores),
-                term("probabilities", scores),
-                term("attention output", query),
-                term("residual after attention", residual),
-                term("MLP norm: normalised, scaled", 2 * residual),
-                term("gate, its sigmoid, their product", 3 * mlp),
-                term("up", mlp),
-                term("input of the down projection", mlp),
-                term("output", residual),
-            ],
-            working: std::cmp::max_by_key(attention_working, mlp_working, |terms| sum(terms)),
-        }
+        LayerGraph::new(self.form, &self.extents)
     }
 
-    /// The activations at the worst moment when the topmost `kept_layers` layers keep their graph
-    /// and the others keep their input only.
+    /// The activations at the worst moment when the topmost `kept_layers` layers keep what their
+    /// backward pass needs and the others keep their input only.
     #[must_use]
     pub fn activations_bytes(&self, kept_layers: u64) -> u64 {
         bytes(self.activations(kept_layers))
     }
 
-    /// Everything at the worst moment: weights, moments, gradients and activations.
+    /// Everything at the worst moment: weights, moments, gradients, and either activations with a
+    /// gradient in flight or what the update holds.
     #[must_use]
     pub fn peak_bytes(&self, kept_layers: u64) -> u64 {
-        self.state_bytes().saturating_add(self.activations_bytes(kept_layers))
+        let pass = self.activations(kept_layers) + self.largest_segment();
+        let state = 4 * u128::from(self.architecture.parameter_count());
+        bytes(state + pass.max(self.update()))
     }
 
-    /// How many layers can keep their graph within `budget` bytes; 0 where even recomputing every
-    /// layer does not fit.
+    /// How many layers can keep their activations within `budget` bytes; 0 where even recomputing
+    /// every layer does not fit.
     #[must_use]
     pub fn kept_layers(&self, budget: u64) -> u64 {
         let fits = |kept: &u64| self.peak_bytes(*kept) <= budget;
         (0..=self.architecture.num_hidden_layers).rev().find(fits).unwrap_or(0)
     }
 
-    fn state_bytes(&self) -> u64 {
-        self.weights_bytes()
-            .saturating_add(self.gradients_bytes())
-            .saturating_add(self.moments_bytes())
-            .saturating_add(self.gradient_in_flight_bytes())
-    }
-
     fn activations(&self, kept_layers: u64) -> u128 {
         let layers = u128::from(self.architecture.num_hidden_layers);
         let kept = u128::from(kept_layers).min(layers);
-        let recomputed = layers - kept;
-        let residual = self.tokens * u128::from(self.architecture.hidden_size);
-        let graph = self.layer_graph();
-        let (layer, working) = (sum(&graph.kept), sum(&graph.working));
-        let held = recomputed * residual + kept * layer;
-
-        // The head holds its input, the normalised and the scaled, and the gradient of the last.
-        let at_head = held + 4 * residual + self.logits_chunk();
-        let at_top_layer = if kept > 0 { held + working + residual } else { 0 };
-        let at_recomputed_layer =
-            if recomputed > 0 { recomputed * residual + layer + working + residual } else { 0 };
-        at_head.max(at_top_layer).max(at_recomputed_layer)
+        let (graph, residual) = (self.layer_graph(), self.extents.residual);
+        let (layer, working) = (graph.kept(), graph.working(self.form));
+        // The head's input, the normalised, and the gradients of both.
+        let head = 4 * residual + self.logits_chunk();
+        let inputs = layers * residual;
+        match self.form {
+            // The store keeps the buffers of one layer, if none is kept, and of its backward pass
+            // from one step to the next. Two of the head's four residuals are of those.
+            LayerForm::Fused => {
+                inputs + kept.max(1) * layer + working + head.saturating_sub(2 * residual)
+            }
+            LayerForm::Composed => {
+                let at_head = inputs + kept * layer + head;
+                let at_top_layer = inputs + kept.max(1) * layer + working;
+                at_head.max(at_top_layer)
+            }
+        }
     }
 
     fn logits_chunk(&self) -> u128 {
-        4 * self.chunk_tokens * u128::from(self.architecture.vocab_size)
+        let copies = match self.form {
+            LayerForm::Fused => 1,
+            LayerForm::Composed => 4,
+        };
+        copies * self.chunk_tokens * u128::from(self.architecture.vocab_size)
+    }
+
+    /// What the optimizer holds besides the state: on the host the weights that a segment had;
+    /// elsewhere four temporaries of a parameter, and the activations are gone.
+    fn update(&self) -> u128 {
+        match self.form {
+            LayerForm::Fused => self.largest_segment(),
+            LayerForm::Composed => 4 * u128::from(self.architecture.embedding_parameters()),
+        }
+    }
+
+    fn largest_segment(&self) -> u128 {
+        let architecture = &self.architecture;
+        u128::from(architecture.layer_parameters().max(architecture.embedding_parameters()))
     }
 
     fn parameters(&self, copies: u128) -> u64 {
         bytes(copies * u128::from(self.architecture.parameter_count()))
     }
-}
-
-fn sum(terms: &[Term]) -> u128 {
-    terms.iter().map(|term| term.elements).sum()
 }
 
 fn bytes(elements: u128) -> u64 {
@@ -197,27 +226,24 @@ fn bytes(elements: u128) -> u64 {
 mod tests {
     use super::*;
     use crate::model::tests::yi;
-    use crate::run::{Precision, Recompute};
 
-    fn training(micro_batch_sequences: usize) -> Training {
-        Training {
-            sequence_length: 4096,
-            micro_batch_sequences,
-            recompute: Recompute::Auto,
-            memory_budget: None,
-            cross_entropy_chunk_tokens: 1024,
-            gradient_norm_max: 1.0,
-            max_consecutive_bad_steps: 5,
-            precision: Precision::F32,
-        }
+    const DEVICES: [DeviceChoice; 2] = [DeviceChoice::Cpu, DeviceChoice::Cuda(0)];
+
+    fn shape(micro_batch_sequences: usize, sequence_length: usize) -> MicroStepShape {
+        MicroStepShape { sequence_length, micro_batch_sequences, cross_entropy_chunk_tokens: 1024 }
+    }
+
+    fn yi_on(device: DeviceChoice) -> MemoryModel {
+        MemoryModel::new(&yi(48), shape(1, 4096), device)
     }
 
     #[test]
     fn the_state_takes_sixteen_bytes_a_parameter() {
-        let memory = MemoryModel::new(&yi(48), &training(1));
-        let state = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
-        assert_eq!(state, 16 * 8_829_407_232);
-        assert_eq!(memory.checkpoint_bytes(), 12 * 8_829_407_232);
+        for memory in DEVICES.map(yi_on) {
+            let state = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
+            assert_eq!(state, 16 * 8_829_407_232);
+            assert_eq!(memory.checkpoint_bytes(), 12 * 8_829_407_232);
+        }
     }
 
     #[test]
@@ -230,31 +256,35 @@ mod tests {
             head_dim: 2,
             ..yi(3)
         };
-        let training = Training { sequence_length: 3, ..training(2) };
-        let graph = MemoryModel::new(&architecture, &training).layer_graph();
-        // Six tokens: 7 residuals of 4, 2 of 4 for q and its output, 2 of 2 for k and v, 5 of 6.
-        assert_eq!(sum(&graph.kept), 6 * (7 * 4 + 2 * 4 + 2 * 2 + 5 * 6) + 2 * (2 * 2 * 3 * 3));
+        let [fused, composed] = DEVICES.map(|device| {
+            MemoryModel::new(&architecture, shape(2, 3), device).layer_graph().kept()
+        });
+        // Six tokens: a residual of 4, 2 of 4 for q and its output, 2 of 2 for k and v, 2 of 6, and
+        // per token two scales and two log-sums.
+        assert_eq!(fused, 6 * (4 + 2 * 4 + 2 * 2 + 2 * 6 + 4));
+        // 5 residuals of 4, as much of q, k and v, 5 of 6, and three of the scores.
+        assert_eq!(composed, 6 * (5 * 4 + 2 * 4 + 2 * 2 + 5 * 6) + 3 * (2 * 2 * 3 * 3));
     }
 
     #[test]
     fn recomputing_takes_less_and_auto_lies_between() {
-        let memory = MemoryModel::new(&yi(48), &training(1));
-        let (all, none) = (memory.peak_bytes(0), memory.peak_bytes(48));
-        assert!(memory.activations_bytes(0) * 4 < memory.activations_bytes(48));
-        assert_eq!(memory.kept_layers(none), 48);
-        // The top layer's graph is built last and used first: keeping it costs nothing.
-        assert_eq!(memory.kept_layers(all), 1);
-        assert_eq!(memory.kept_layers(0), 0);
-        let kept = memory.kept_layers(u64::midpoint(all, none));
-        assert!(0 < kept && kept < 48);
-        assert!(memory.peak_bytes(kept) <= u64::midpoint(all, none));
-        assert!(memory.peak_bytes(kept + 1) > u64::midpoint(all, none));
+        for memory in DEVICES.map(yi_on) {
+            let (all, none) = (memory.peak_bytes(0), memory.peak_bytes(48));
+            assert!(memory.activations_bytes(0) * 4 < memory.activations_bytes(48));
+            assert_eq!(memory.kept_layers(none), 48);
+            // One layer's tensors are held in any case: the first one to be kept costs nothing.
+            assert_eq!(memory.kept_layers(all), 1);
+            assert_eq!(memory.kept_layers(0), 0);
+            let kept = memory.kept_layers(u64::midpoint(all, none));
+            assert!(0 < kept && kept < 48);
+            assert!(memory.peak_bytes(kept) <= u64::midpoint(all, none));
+            assert!(memory.peak_bytes(kept + 1) > u64::midpoint(all, none));
+        }
     }
 
     #[test]
     fn a_chunk_is_never_larger_than_the_batch() {
-        let small = Training { sequence_length: 8, ..training(1) };
-        let memory = MemoryModel::new(&yi(1), &small);
-        assert_eq!(memory.logits_chunk_bytes(), 4 * 4 * 8 * 64000);
+        let memory = MemoryModel::new(&yi(1), shape(1, 8), DeviceChoice::Cpu);
+        assert_eq!(memory.logits_chunk_bytes(), 4 * 8 * 64000);
     }
 }

@@ -158,7 +158,7 @@ pub struct MemoryPlan {
     pub weights_bytes: u64,
     pub gradients_bytes: u64,
     pub moments_bytes: u64,
-    /// The gradient of one layer or of the head on its way to the sum.
+    /// The gradient of one layer or of the head on its way to the sum; the update takes as much.
     pub gradient_in_flight_bytes: u64,
     pub activations: ActivationPlan,
     /// What one chunk of the cross entropy holds; part of the activations.

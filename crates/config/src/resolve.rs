@@ -43,7 +43,8 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     let architecture = agree::architecture(facts, loaded);
     let stages = stages::plan(config, facts);
     let model = architecture.as_ref().map(|architecture| model_plan(config, architecture));
-    let memory_model = architecture.as_ref().map(|a| MemoryModel::new(a, &config.training));
+    let memory_model =
+        architecture.as_ref().map(|a| MemoryModel::new(a, &config.training, config.device));
     let mut plan = RunPlan {
         name: config.name.clone(),
         run_directory: config.run_directory.clone(),

@@ -130,7 +130,7 @@ fn assemble<'a>(
     }
     let model = load_model(config, &device)?;
     let training = &config.training;
-    let memory = MemoryModel::new(&model.architecture, training);
+    let memory = MemoryModel::new(&model.architecture, training, config.device);
     let budget = training.memory_budget.map(|bytes| bytes.0).or(memory_budget);
     let settings = EngineSettings {
         sequence_length: training.sequence_length,

@@ -149,9 +149,9 @@ fn bad_steps_in_a_row_stop_the_run_with_a_checkpoint_that_resumes() {
     })
     .set(&[("training.max_consecutive_bad_steps", "3"), ("checkpoint.every_steps", "2")]);
     let run = world.path("run");
-    let stopped = |attempt: Result<_, Error>| match attempt.map(|_| ()) {
-        Err(Error::BadSteps { count, tokens_seen, checkpoint }) => (count, tokens_seen, checkpoint),
-        other => panic!("{other:?}"),
+    let stopped = |attempt: Result<_, Box<Error>>| match *attempt.map(drop).unwrap_err() {
+        Error::BadSteps { count, tokens_seen, checkpoint } => (count, tokens_seen, checkpoint),
+        other => panic!("{other}"),
     };
     let (count, tokens_seen, checkpoint) = stopped(world.attempt(&run, |_| {}));
     // Three steps of three sequences each.

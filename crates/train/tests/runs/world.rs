@@ -127,7 +127,7 @@ impl World {
         &self,
         directory: &Path,
         on_event: impl FnMut(&Event<'_>),
-    ) -> Result<(TrainReport, Option<Resumed>), Error> {
+    ) -> Result<(TrainReport, Option<Resumed>), Box<Error>> {
         self.job(directory, StopFlag::default(), on_event, |job| {
             if is_run(directory) {
                 let (trainer, resumed) = resume(job)?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, format_bytes};
-use terrace_config::{Architecture, Recompute};
+use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
 use terrace_data::MicroBatch;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
@@ -37,6 +37,10 @@ struct Measurement {
     tokens_per_second: f64,
     /// The largest resident set of the process; null where the system does not tell.
     peak_memory_bytes: Option<u64>,
+    /// What the process held before there was a model: the program itself.
+    baseline_memory_bytes: Option<u64>,
+    /// What `terrace plan` would say for the peak, which leaves the program out.
+    predicted_peak_memory_bytes: u64,
     /// Weights, gradients and moments.
     state_bytes: u64,
     /// The peak less the state: activations, working memory and the program itself.
@@ -97,8 +101,18 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         Recompute::All => 0,
         Recompute::Auto => args.layers.div_ceil(2),
     };
-    let settings =
-        EngineSettings { sequence_length: t, kept_layers, cross_entropy_chunk_tokens: 256 };
+    let baseline_memory_bytes = resident_bytes("VmRSS:");
+    let shape = MicroStepShape {
+        sequence_length: t,
+        micro_batch_sequences: b,
+        cross_entropy_chunk_tokens: 256,
+    };
+    let memory = MemoryModel::new(&architecture, shape, args.device);
+    let settings = EngineSettings {
+        sequence_length: t,
+        kept_layers,
+        cross_entropy_chunk_tokens: shape.cross_entropy_chunk_tokens,
+    };
     let engine = Engine::new(&architecture, &device, settings);
     let mut model = initialize(&architecture, Seed(1), &device);
     let constants = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
@@ -116,8 +130,8 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
     let seconds_per_step = median(seconds);
     let tokens_per_second = (b * t) as f64 / seconds_per_step;
     let parameters = architecture.parameter_count();
-    let state_bytes = parameters * 16;
-    let peak_memory_bytes = peak_resident_bytes();
+    let state_bytes = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
+    let peak_memory_bytes = resident_bytes("VmHWM:");
     Ok(Measurement {
         recompute,
         device: args.device.to_string(),
@@ -129,6 +143,8 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         seconds_per_step,
         tokens_per_second,
         peak_memory_bytes,
+        baseline_memory_bytes,
+        predicted_peak_memory_bytes: memory.peak_bytes(kept_layers as u64),
         state_bytes,
         activation_peak_bytes: peak_memory_bytes.map(|peak| peak.saturating_sub(state_bytes)),
         model_flops_per_second: architecture.flops_per_token(t) as f64 * tokens_per_second,
@@ -191,10 +207,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The largest resident set of this process so far.
-fn peak_resident_bytes() -> Option<u64> {
+/// The resident set of this process: `VmRSS:` as it is, `VmHWM:` the largest so far.
+fn resident_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -214,6 +230,7 @@ fn render(results: &[Measurement]) -> String {
         "tokens/s",
         "s/step",
         "peak",
+        "predicted",
         "activations",
         "model GFLOP/s",
     ]);
@@ -225,6 +242,7 @@ fn render(results: &[Measurement]) -> String {
             format!("{:.0}", m.tokens_per_second),
             format!("{:.3}", m.seconds_per_step),
             bytes(m.peak_memory_bytes),
+            format_bytes(m.predicted_peak_memory_bytes),
             bytes(m.activation_peak_bytes),
             format!("{:.1}", m.model_flops_per_second / 1e9),
         ]);
