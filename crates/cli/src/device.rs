@@ -194,7 +194,7 @@ mod tests {
             let result = check_compiled_in(choice);
             assert_eq!(result.is_ok(), construct(choice).is_some(), "{choice}");
             if let Err(error) = result {
-                assert_eq!(error.exit(), ExitCode::Environment);
+                assert_eq!(error.exit(), ExitCode::Device);
                 assert!(error.help().unwrap().contains("--features"), "{error}");
             }
         }
