@@ -28,7 +28,8 @@ pub fn window_steps(nats_per_step: f64, noise_sd: f64, alpha: f64) -> u64 {
 /// `policy::batch` decides so; this is the same rule for the plan.
 #[must_use]
 pub fn cooldown_steps(window_steps: u64, beta2: f64) -> u64 {
-    let memory = (3.0 / (1.0 - beta2)).ceil() as u64;
+    // 1 - 0.9 is a little less than a tenth, which must not make a step more.
+    let memory = (3.0 / (1.0 - beta2) - 1e-9).ceil() as u64;
     window_steps.div_ceil(4).max(memory)
 }
 

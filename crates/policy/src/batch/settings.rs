@@ -108,7 +108,8 @@ impl PlateauSettings {
     /// Steps in which the second moments forget: three time constants.
     #[must_use]
     pub fn memory_steps(&self) -> u64 {
-        (3.0 / (1.0 - self.beta2)).ceil() as u64
+        // 1 - 0.9 is a little less than a tenth, which must not make a step more.
+        (3.0 / (1.0 - self.beta2) - 1e-9).ceil() as u64
     }
 
     /// The cooldown after a growth that a window of `window_steps` asked for, where none is set: a
