@@ -106,9 +106,7 @@ pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
     match error {
         Error::Config(error) => error.into(),
         Error::Log { .. } => CliError::environment(error),
-        Error::Checkpoint(error) => {
-            CliError::environment(error).with_help("earlier checkpoints are as they were")
-        }
+        Error::Checkpoint(error) => CliError::environment(error),
         Error::BadSteps { .. } => CliError::gate(error),
         other => CliError::input(other),
     }
