@@ -43,7 +43,7 @@ pub use explain::{Explanation, Provenance, render_explanation};
 pub use facts::{EditionFacts, Facts, HeldOutFacts, gather};
 pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_prepare};
-pub use memory::{LayerForm, LayerGraph, MemoryModel, MicroStepShape, Term};
+pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use model::{Architecture, ModelConfig};
 pub use plan::{

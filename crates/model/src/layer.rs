@@ -89,7 +89,7 @@ impl Layer {
         context: &SequenceContext,
     ) -> Tensor<2> {
         match context.form() {
-            Form::Fused(fused) => self.forward_fused(architecture, &x, fused).0,
+            Form::Fused(fused) => self.forward_fused(architecture, &x, fused),
             Form::Composed(composed) => {
                 self.forward_composed(architecture, x, context.shape(), composed)
             }
@@ -108,7 +108,22 @@ impl Layer {
         context: &SequenceContext,
     ) -> Option<(Tensor<2>, LayerTape)> {
         match context.form() {
-            Form::Fused(fused) => Some(self.forward_fused(architecture, x, fused)),
+            Form::Fused(fused) => Some(self.forward_taped_fused(architecture, x, fused)),
+            Form::Composed(_) => None,
+        }
+    }
+
+    /// Runs the layer again for its [`backward`](Self::backward) pass, which then takes the MLP some
+    /// rows at a time: less work and memory than [`forward_taped`](Self::forward_taped), but no output.
+    #[must_use]
+    pub fn retape(
+        &self,
+        architecture: &Architecture,
+        x: &Tensor<2>,
+        context: &SequenceContext,
+    ) -> Option<LayerTape> {
+        match context.form() {
+            Form::Fused(fused) => Some(self.retape_fused(architecture, x, fused)),
             Form::Composed(_) => None,
         }
     }

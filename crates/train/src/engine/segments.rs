@@ -84,7 +84,7 @@ impl Tape {
             let layer = &model.layers[index];
             let kept = match record {
                 Record::Kept(kept) => kept,
-                Record::Input(x) => self.contexts.keep(engine, layer, x).1,
+                Record::Input(x) => self.contexts.again(engine, layer, x),
             };
             let gradients;
             (gradients, upstream) = match kept {
@@ -119,6 +119,17 @@ impl Contexts {
                 let graph = Graph::build(engine, layer, x, tracked);
                 (graph.output.clone().inner(), Kept::Graph(graph))
             }
+        }
+    }
+
+    /// Runs a layer again, whose output is known, for its gradients.
+    fn again(&self, engine: &Engine, layer: &Layer, x: Tensor<2>) -> Kept {
+        match &self.tracked {
+            None => {
+                let tape = layer.retape(&engine.architecture, &x, &self.plain);
+                Kept::Tape(tape.expect("the context is one for the host"))
+            }
+            Some(tracked) => Kept::Graph(Graph::build(engine, layer, x, tracked)),
         }
     }
 }
