@@ -275,7 +275,7 @@ fn one_f64() -> f64 {
 }
 
 fn default_chunk() -> usize {
-    1024
+    256
 }
 
 fn default_bad_steps() -> u32 {
