@@ -75,6 +75,30 @@ impl FingerprintHasher {
     }
 }
 
+/// Hashes a stream of bytes: what [`Fingerprint::of_bytes`] gives for all of them, however they are
+/// cut into pieces.
+#[derive(Default)]
+pub struct StreamHasher(blake3::Hasher);
+
+impl StreamHasher {
+    /// Starts an empty hash.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of the bytes so far.
+    #[must_use]
+    pub fn finish(&self) -> Fingerprint {
+        Fingerprint(*self.0.finalize().as_bytes())
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

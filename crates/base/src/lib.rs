@@ -6,7 +6,7 @@ mod seed;
 mod tensor_file;
 mod units;
 
-pub use fingerprint::{Fingerprint, FingerprintHasher, ParseFingerprintError};
+pub use fingerprint::{Fingerprint, FingerprintHasher, ParseFingerprintError, StreamHasher};
 pub use seed::{Seed, SeedStream};
 pub use tensor_file::{Dtype, TensorEntry, TensorFileWriter};
 pub use units::{

@@ -3,13 +3,31 @@
 //! The only place that knows these files' names.
 
 mod describe;
+mod folder;
 mod load;
 mod save;
+mod write;
 
 pub use describe::{Summary, WeightFile, describe};
+pub use folder::Folder;
 pub use load::load;
 pub use save::{SaveOptions, save};
+pub use write::{FolderWriter, WrittenFile, copy_companions};
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// What a folder may hold besides configuration and weights that a model made from it needs too.
+pub(crate) const COMPANIONS: [&str; 10] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+];

@@ -37,6 +37,12 @@ impl ParameterSpec {
         }
     }
 
+    /// Whether it is one of the two projections by which a layer writes to the residual stream.
+    #[must_use]
+    pub fn writes_residual_stream(&self) -> bool {
+        self.name.ends_with(".o_proj.weight") || self.name.ends_with(".down_proj.weight")
+    }
+
     /// The number of elements.
     #[must_use]
     pub fn elements(&self) -> usize {
