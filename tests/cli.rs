@@ -4,6 +4,7 @@ mod dashboard;
 mod kill;
 mod run;
 mod support;
+mod upscale;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,9 @@ use support::{documents, files_below, flip_a_bit, repository, terrace, terrace_i
 #[test]
 fn help_lists_the_verbs() {
     let help = terrace(["--help"]).expect_code(0).stdout;
-    for verb in ["prepare", "inspect", "plan", "train", "resume", "export", "bench", "doctor"] {
+    for verb in
+        ["prepare", "inspect", "plan", "upscale", "train", "resume", "export", "bench", "doctor"]
+    {
         assert!(help.contains(&format!("  {verb} ")), "{verb}\n{help}");
         let help = terrace([verb, "--help"]).expect_code(0).stdout;
         assert!(help.contains("Usage: terrace"), "{help}");

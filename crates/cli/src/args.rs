@@ -1,6 +1,7 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
 mod parse;
+mod upscale;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use terrace_config::{DeviceChoice, Recompute};
 
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
+pub(crate) use self::upscale::{Layers, UpscaleArgs};
 
 /// Carries a pretrained language model further, in stages.
 #[derive(Debug, Parser)]
@@ -25,6 +27,7 @@ Examples:
   terrace doctor                                  what does this machine offer?
   terrace plan configs/yi-9b.toml                 every derived number, before a GPU is paid for
   terrace prepare english.toml --output data/english
+  terrace upscale --source Yi-6B --layers 12..28 --output Yi-9B-init
   terrace train configs/quickstart.toml
   terrace resume runs/quickstart
 
@@ -76,6 +79,8 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     /// Show every number that follows from a run file, without touching a device
     Plan(PlanArgs),
+    /// Make a deeper model by repeating layers, and find out which
+    Upscale(UpscaleArgs),
     /// Train the stages of a run file
     Train(TrainArgs),
     /// Continue a run from its newest valid checkpoint

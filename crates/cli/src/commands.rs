@@ -9,6 +9,7 @@ mod prepare;
 mod resume;
 mod train;
 mod training;
+mod upscale;
 
 use crate::args::Verb;
 use crate::context::Context;
@@ -21,6 +22,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Prepare(args) => prepare::run(&args, context),
         Verb::Inspect(args) => inspect::run(&args, context),
         Verb::Plan(args) => plan::run(&args, context),
+        Verb::Upscale(args) => upscale::run(&args, context),
         Verb::Train(args) => train::run(args, context),
         Verb::Resume(args) => resume::run(args, context),
         Verb::Export(args) => export::run(&args, context),

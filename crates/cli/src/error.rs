@@ -134,6 +134,42 @@ impl From<terrace_prepare::Error> for CliError {
     }
 }
 
+impl From<terrace_model::Error> for CliError {
+    fn from(error: terrace_model::Error) -> Self {
+        let exit = exit_of_model(&error);
+        Self::new(exit, error)
+    }
+}
+
+impl From<terrace_upscale::write::Error> for CliError {
+    fn from(error: terrace_upscale::write::Error) -> Self {
+        use terrace_upscale::write::Error;
+        let exit = match &error {
+            Error::Model(error) => exit_of_model(error),
+            Error::NoSpace { .. } | Error::Io { .. } => ExitCode::Environment,
+            _ => ExitCode::BadInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<terrace_upscale::analysis::Error> for CliError {
+    fn from(error: terrace_upscale::analysis::Error) -> Self {
+        let exit = match &error {
+            terrace_upscale::analysis::Error::Data(error) => exit_of_data(error),
+            _ => ExitCode::BadInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
+fn exit_of_model(error: &terrace_model::Error) -> ExitCode {
+    match error {
+        terrace_model::Error::Io { source, .. } => exit_of_io(source),
+        _ => ExitCode::BadInput,
+    }
+}
+
 fn exit_of_data(error: &terrace_data::Error) -> ExitCode {
     match error {
         terrace_data::Error::Read { source, .. } => exit_of_io(source),

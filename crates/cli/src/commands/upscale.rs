@@ -1,0 +1,148 @@
+//! `terrace upscale`: a deeper model from a shallower one, and the grounds for the choice.
+
+mod analysis;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+use terrace_base::{format_bytes, format_count};
+use terrace_policy::layer_map::Selection;
+use terrace_upscale::analysis::Analysis;
+use terrace_upscale::write::{LINEAGE, Lineage, Overrides, Request, Upscaling};
+
+use crate::args::{Layers, UpscaleArgs};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::progress::{Progress, Unit};
+use crate::table::grouped;
+
+/// What was written.
+#[derive(Serialize)]
+struct Answer {
+    source_layers: usize,
+    layers: usize,
+    /// The layers that are copies.
+    copies: Vec<usize>,
+    parameters: u64,
+    bytes: u64,
+    seconds: f64,
+    output: PathBuf,
+    lineage: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    analysis: Option<Analysis>,
+}
+
+/// Measures, chooses and writes what was asked for.
+pub(crate) fn run(args: &UpscaleArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let given = match &args.layers {
+        Some(Layers::Given(selection)) => Some(selection.clone()),
+        _ => None,
+    };
+    // A request that cannot be met is refused before anything is measured.
+    if let (Some(output), Some(selection)) = (&args.output, &given) {
+        Upscaling::plan(request(args, output, selection.clone()))?;
+    }
+    let analysis =
+        if args.analyze || given.is_none() { Some(analysis::run(args, context)?) } else { None };
+    let Some(output) = &args.output else {
+        let analysis = analysis.expect("without an output there is an analysis");
+        context.answer(&analysis, || analysis::text(&analysis));
+        return Ok(ExitCode::Done);
+    };
+    let selection = given.unwrap_or_else(|| {
+        let chosen = analysis.as_ref().expect("`auto` has been measured").chosen;
+        Selection::Range(chosen.start..chosen.end)
+    });
+    let answer = write(args, output, selection, analysis, context)?;
+    context.answer(&answer, || text(&answer));
+    Ok(ExitCode::Done)
+}
+
+fn request(args: &UpscaleArgs, output: &Path, selection: Selection) -> Request {
+    Request {
+        source: args.source.clone(),
+        output: output.to_owned(),
+        selection,
+        initialization: args.initialization,
+        overrides: Overrides {
+            rope_theta: args.rope_theta,
+            rms_norm_eps: args.rms_norm_eps,
+            max_position_embeddings: args.max_position_embeddings,
+        },
+        maximum_shard_bytes: args.shard_size.0,
+    }
+}
+
+fn write(
+    args: &UpscaleArgs,
+    output: &Path,
+    selection: Selection,
+    analysis: Option<Analysis>,
+    context: &Context,
+) -> Result<Answer, CliError> {
+    let started = Instant::now();
+    let planned = Upscaling::plan(request(args, output, selection))?;
+    context.note(&format!(
+        "{} layers of {} become {}: {} parameters, {}",
+        planned.map().source_layers(),
+        args.source.display(),
+        planned.map().layers().len(),
+        grouped(planned.architecture().parameter_count()),
+        format_bytes(planned.bytes()),
+    ));
+    let copies = planned.map().copies().collect();
+    let progress = Progress::start(context, "up-scaling", Unit::Bytes, Some(planned.bytes()));
+    let lineage = planned.write(|done| progress.update(done, String::new))?;
+    progress.finish();
+    warn_of_changes(&lineage, context);
+    Ok(Answer {
+        source_layers: lineage.source_layers,
+        layers: lineage.layers.len(),
+        copies,
+        parameters: lineage.parameters,
+        bytes: lineage.bytes,
+        seconds: started.elapsed().as_secs_f64(),
+        output: output.to_owned(),
+        lineage: output.join(LINEAGE),
+        analysis,
+    })
+}
+
+/// A changed setting changes a trained function, unlike the copies it shows in no tensor.
+fn warn_of_changes(lineage: &Lineage, context: &Context) {
+    let changed = lineage.overridden;
+    let warn = |setting: &str, from: String, to: String| {
+        context.say(&format!(
+            "warning: {setting} was {from} and is {to}: the trained weights compute something else \
+             now; compare held-out losses before training"
+        ));
+    };
+    if let Some(theta) = changed.rope_theta {
+        warn("rope_theta", theta.from.to_string(), theta.to.to_string());
+    }
+    if let Some(epsilon) = changed.rms_norm_eps {
+        warn("rms_norm_eps", epsilon.from.to_string(), epsilon.to.to_string());
+    }
+    if let Some(context_length) = changed.max_position_embeddings {
+        let (from, to) = (context_length.from, context_length.to);
+        warn("max_position_embeddings", from.to_string(), to.to_string());
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    let rate = answer.bytes as f64 / answer.seconds.max(1e-9);
+    let mut text = answer.analysis.as_ref().map_or_else(String::new, analysis::text);
+    text.push_str(&format!(
+        "{}: {} layers, {} parameters, {} in {:.1} s ({}/s)\nevery tensor's source: {}",
+        answer.output.display(),
+        answer.layers,
+        format_count(answer.parameters),
+        format_bytes(answer.bytes),
+        answer.seconds,
+        format_bytes(rate as u64),
+        answer.lineage.display(),
+    ));
+    text
+}
