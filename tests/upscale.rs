@@ -96,3 +96,61 @@ fn every_range_is_tried_and_the_best_one_taken() {
 fn is_file(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
 }
+
+#[test]
+fn one_run_makes_the_model_deeper_and_trains_it() {
+    let home = tempfile::tempdir().unwrap();
+    documents(home.path(), "counting");
+    let tokenizer = repository().join("crates/tokenizer/tests/fixtures/byte_level.json");
+    let run = format!(
+        r#"
+name = "deep"
+run_directory = "run"
+[model]
+path = {:?}
+tokenizer = {tokenizer:?}
+[model.upscale]
+layers = "6..8"
+[training]
+sequence_length = 32
+micro_batch_sequences = 2
+[optimizer]
+learning_rate = 1e-3
+[batch]
+mode = "fixed"
+initial_tokens = 64
+[validation]
+sequences_per_source = 2
+[sources.counting]
+edition = "edition"
+prepare = "counting.toml"
+[[stages]]
+name = "one"
+budget_tokens = 128
+mixture = {{ counting = 1 }}
+"#,
+        base()
+    );
+    std::fs::write(home.path().join("run.toml"), &run).unwrap();
+    let plan = terrace_in(home.path(), ["plan", "run.toml", "--json"]).expect_code(0).json();
+    assert_eq!(plan["model"]["layers"], 10);
+    assert_eq!(plan["model"]["upscale"]["copies"], serde_json::json!([8, 9]));
+
+    let outcome = terrace_in(home.path(), ["train", "run.toml", "--json"]).expect_code(0);
+    let report = outcome.json();
+    assert!(outcome.stderr.contains("up-scaled, untrained"), "{outcome}");
+    assert_eq!(report["upscale"]["layers"], 10);
+    assert!(report["upscale"]["bits_per_byte_base"]["counting"].as_f64().unwrap() > 0.0);
+    assert!(report["upscale"]["twins"][0]["cosine"].as_f64().unwrap() < 1.0);
+    assert!(home.path().join("run/upscaled/lineage.json").exists());
+
+    terrace_in(home.path(), ["export", "run", "--output", "model"]).expect_code(0);
+    let look = terrace_in(home.path(), ["inspect", "model", "--json"]).expect_code(0).json();
+    assert_eq!(look["parameters"], plan["model"]["parameters"]);
+
+    // Layers that the base does not have are refused where they are written.
+    std::fs::write(home.path().join("run.toml"), run.replace("6..8", "6..9")).unwrap();
+    let outcome = terrace_in(home.path(), ["train", "run.toml"]).expect_code(2);
+    assert!(outcome.stderr.contains("reaches beyond the model"), "{outcome}");
+    assert!(outcome.stderr.contains("run.toml"), "{outcome}");
+}

@@ -78,6 +78,12 @@ impl RunLayout {
         self.root.join("report.json")
     }
 
+    /// The model that the run began with, if it was made deeper first.
+    #[must_use]
+    pub fn upscaled(&self) -> PathBuf {
+        self.root.join("upscaled")
+    }
+
     /// The folder of checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -6,14 +6,25 @@ use crate::load::Loaded;
 use crate::model::Architecture;
 use crate::node::KeyPath;
 
-/// The model's shape: the folder's, or as written where the folder is not there.
+/// The shape of the model that is trained: the folder's, or as written where the folder is not
+/// there, and deeper if it is up-scaled.
 pub(crate) fn architecture(facts: &Facts, loaded: &Loaded) -> Option<Architecture> {
-    facts.architecture.clone().or_else(|| loaded.config.model.architecture.clone())
+    let base = base(facts, loaded)?.clone();
+    match &loaded.config.model.upscale {
+        Some(upscale) => upscale.deeper(&base).ok(),
+        None => Some(base),
+    }
+}
+
+/// The shape of the model that is begun with.
+pub(crate) fn base<'a>(facts: &'a Facts, loaded: &'a Loaded) -> Option<&'a Architecture> {
+    facts.architecture.as_ref().or(loaded.config.model.architecture.as_ref())
 }
 
 /// Everything that contradicts something else.
 pub(crate) fn contradictions(loaded: &Loaded, facts: &Facts) -> Vec<Diagnostic> {
     let mut problems: Vec<Diagnostic> = shape_contradiction(loaded, facts).into_iter().collect();
+    problems.extend(upscale_contradiction(loaded, facts));
     for (name, edition) in &facts.editions {
         problems.extend(edition_contradictions(loaded, facts, name, edition));
     }
@@ -29,6 +40,14 @@ fn shape_contradiction(loaded: &Loaded, facts: &Facts) -> Option<Diagnostic> {
     let message = format!("`{path}`: found {ours}, but {} has {theirs}", folder.display());
     let help = "leave [model.architecture] out to take the folder's shape".to_owned();
     Some(loaded.diagnostic(&path, message, Some(help)))
+}
+
+fn upscale_contradiction(loaded: &Loaded, facts: &Facts) -> Option<Diagnostic> {
+    let upscale = loaded.config.model.upscale.as_ref()?;
+    let error = upscale.map(base(facts, loaded)?).err()?;
+    let path = KeyPath::new("model.upscale.layers");
+    let help = "`terrace upscale --analyze` shows what repeating each range does".to_owned();
+    Some(loaded.diagnostic(&path, format!("`{path}`: {error}"), Some(help)))
 }
 
 fn edition_contradictions(

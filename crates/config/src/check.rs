@@ -109,6 +109,13 @@ impl Check<'_> {
                     .to_owned(),
             );
         }
+        if model.upscale.is_some() && model.path.is_none() {
+            self.refuse_with_help(
+                &KeyPath::new("model.upscale"),
+                "`model.upscale` repeats layers of a trained model, but `model.path` is not set",
+                "write path = \"FOLDER\" in [model], or leave [model.upscale] out".to_owned(),
+            );
+        }
         if let Some((field, problem)) = model.architecture.as_ref().and_then(|a| a.problem()) {
             let path = KeyPath::new("model.architecture").child(field);
             self.refuse(&path, format!("`{path}`: {problem}"));

@@ -45,10 +45,10 @@ pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_prepare};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
-pub use model::{Architecture, ModelConfig};
+pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
     ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
-    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan,
+    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};

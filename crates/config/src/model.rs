@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use terrace_policy::layer_map::{Initialization, LayerMap, Selection};
 
 use crate::path;
 
@@ -23,8 +24,73 @@ pub struct ModelConfig {
     /// The tokenizer's file; by default `tokenizer.json` in the folder.
     #[serde(deserialize_with = "path::deserialize_option")]
     pub tokenizer: Option<PathBuf>,
-    /// The shape of the model.
+    /// The shape of the model that is begun with: that of the folder.
     pub architecture: Option<Architecture>,
+    /// Repeat layers of the folder's model before training.
+    pub upscale: Option<Upscale>,
+}
+
+/// How the model of the folder is made deeper before training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upscale {
+    /// Which layers are repeated.
+    pub layers: Selection,
+    /// What the copies begin with.
+    #[serde(default)]
+    pub initialization: Initialization,
+    /// Which layers are trained.
+    #[serde(default)]
+    pub train: UpscaleTraining,
+}
+
+/// Which layers of an up-scaled model are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpscaleTraining {
+    /// The whole model.
+    #[default]
+    All,
+    /// The copies alone; everything else stays as it was (LLaMA Pro, arXiv 2401.02415).
+    NewOnly,
+    /// The copies alone in the first stage, the whole model in the later ones.
+    Staged,
+}
+
+impl UpscaleTraining {
+    /// Whether only the copies are trained in the stage of this index.
+    #[must_use]
+    pub fn copies_only(self, stage: usize) -> bool {
+        match self {
+            Self::All => false,
+            Self::NewOnly => true,
+            Self::Staged => stage == 0,
+        }
+    }
+}
+
+impl Upscale {
+    /// Which layer of the base each layer of the deeper model is.
+    ///
+    /// # Errors
+    ///
+    /// The layers make no deeper model of one with as many as `base` has.
+    pub fn map(&self, base: &Architecture) -> Result<LayerMap, terrace_policy::layer_map::Error> {
+        LayerMap::new(base.num_hidden_layers as usize, &self.layers)
+    }
+
+    /// The shape of the deeper model.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub fn deeper(
+        &self,
+        base: &Architecture,
+    ) -> Result<Architecture, terrace_policy::layer_map::Error> {
+        let num_hidden_layers = self.map(base)?.layers().len() as u64;
+        Ok(Architecture { num_hidden_layers, ..base.clone() })
+    }
 }
 
 impl ModelConfig {

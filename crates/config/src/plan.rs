@@ -48,8 +48,29 @@ pub struct ModelPlan {
     pub tie_word_embeddings: bool,
     /// Forward and backward, causal attention counted by half.
     pub flops_per_token: u64,
-    /// `folder` or `random`: where the weights come from.
+    /// `folder`, `upscaled` or `random`: where the weights come from.
     pub weights_from: String,
+    /// What is made of the folder's model; null if it is trained as it is.
+    pub upscale: Option<UpscalePlan>,
+}
+
+/// How the folder's model is made deeper.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpscalePlan {
+    /// The layers that are repeated, as written.
+    pub selection: String,
+    /// What the copies begin with, as written.
+    pub initialization: String,
+    /// `all`, `new-only` or `staged`.
+    pub train: String,
+    /// The layers of the folder's model.
+    pub source_layers: u64,
+    /// Its weights.
+    pub source_parameters: u64,
+    /// The numbers of the deeper model's layers that are copies.
+    pub copies: Vec<u64>,
+    /// The weights of the copies.
+    pub new_parameters: u64,
 }
 
 /// One stage.

@@ -1,5 +1,7 @@
 //! How long it takes to see that a loss has stopped falling.
 
+use terrace_policy::batch::PlateauSettings;
+
 /// The number of steps after which a slope of `nats_per_step` can be told from zero under white
 /// noise: `(12 (z_alpha + z_beta)^2 sd^2 / slope^2)^(1/3)`, with a power of 0.8.
 ///
@@ -22,15 +24,9 @@ pub fn window_steps(nats_per_step: f64, noise_sd: f64, alpha: f64) -> u64 {
 
 /// The number of steps after a growth in which none is considered, where the run file does not set
 /// it: a quarter of the window, and at least three time constants of the second moments.
-///
-/// # Source
-///
-/// `policy::batch` decides so; this is the same rule for the plan.
 #[must_use]
 pub fn cooldown_steps(window_steps: u64, beta2: f64) -> u64 {
-    // 1 - 0.9 is a little less than a tenth, which must not make a step more.
-    let memory = (3.0 / (1.0 - beta2) - 1e-9).ceil() as u64;
-    window_steps.div_ceil(4).max(memory)
+    PlateauSettings { beta2, ..PlateauSettings::default() }.derived_cooldown(window_steps as f64)
 }
 
 const POWER: f64 = 0.8;

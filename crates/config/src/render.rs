@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use terrace_base::{format_bytes, format_count, format_grouped as grouped};
 
-use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan};
+use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan, UpscalePlan};
 
 /// Lays a plan out in aligned tables, with units, ending with what is missing and what is odd.
 #[must_use]
@@ -67,11 +67,29 @@ fn render_model(text: &mut String, model: &ModelPlan) {
         ],
     );
     line(text, &format!("  {shape}"));
-    let weights = match model.weights_from.as_str() {
-        "folder" => "from its folder",
-        _ => "random",
+    let weights = match (&model.upscale, model.weights_from.as_str()) {
+        (Some(upscale), _) => upscale_words(upscale),
+        (None, "folder") => "from its folder".to_owned(),
+        _ => "random".to_owned(),
     };
     line(text, &format!("  weights: {weights}"));
+}
+
+fn upscale_words(upscale: &UpscalePlan) -> String {
+    let trained = match upscale.train.as_str() {
+        "new-only" => "; only the copies are trained",
+        "staged" => "; in the first stage only the copies are trained",
+        _ => "",
+    };
+    format!(
+        "up-scaled from {} layers and {} parameters by {} ({}): {} new layers, {} parameters{trained}",
+        upscale.source_layers,
+        grouped(upscale.source_parameters),
+        upscale.selection,
+        upscale.initialization,
+        upscale.copies.len(),
+        grouped(upscale.new_parameters),
+    )
 }
 
 fn render_stage(text: &mut String, stage: &StagePlan) {

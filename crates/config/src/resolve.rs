@@ -6,10 +6,10 @@ use crate::error::Error;
 use crate::facts::Facts;
 use crate::load::Loaded;
 use crate::memory::MemoryModel;
-use crate::model::Architecture;
+use crate::model::{Architecture, UpscaleTraining};
 use crate::plan::{
     ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, RunPlan,
-    SourcePlan, StagePlan, TimePlan,
+    SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 use crate::run::RunConfig;
 use crate::stages;
@@ -42,7 +42,8 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     let config = &loaded.config;
     let architecture = agree::architecture(facts, loaded);
     let stages = stages::plan(config, facts);
-    let model = architecture.as_ref().map(|architecture| model_plan(config, architecture));
+    let upscale = agree::base(facts, loaded).and_then(|base| upscale_plan(config, base));
+    let model = architecture.as_ref().map(|architecture| model_plan(config, architecture, upscale));
     let memory_model =
         architecture.as_ref().map(|a| MemoryModel::new(a, &config.training, config.device));
     let mut plan = RunPlan {
@@ -71,8 +72,35 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     Ok(plan)
 }
 
-fn model_plan(config: &RunConfig, architecture: &Architecture) -> ModelPlan {
-    let weights_from = if config.model.path.is_some() { "folder" } else { "random" };
+fn upscale_plan(config: &RunConfig, base: &Architecture) -> Option<UpscalePlan> {
+    let upscale = config.model.upscale.as_ref()?;
+    let copies: Vec<u64> = upscale.map(base).ok()?.copies().map(|layer| layer as u64).collect();
+    let train = match upscale.train {
+        UpscaleTraining::All => "all",
+        UpscaleTraining::NewOnly => "new-only",
+        UpscaleTraining::Staged => "staged",
+    };
+    Some(UpscalePlan {
+        selection: upscale.layers.to_string(),
+        initialization: upscale.initialization.to_string(),
+        train: train.to_owned(),
+        source_layers: base.num_hidden_layers,
+        source_parameters: base.parameter_count(),
+        new_parameters: copies.len() as u64 * base.layer_parameters(),
+        copies,
+    })
+}
+
+fn model_plan(
+    config: &RunConfig,
+    architecture: &Architecture,
+    upscale: Option<UpscalePlan>,
+) -> ModelPlan {
+    let weights_from = match (&config.model.path, &upscale) {
+        (Some(_), Some(_)) => "upscaled",
+        (Some(_), None) => "folder",
+        (None, _) => "random",
+    };
     ModelPlan {
         parameters: architecture.parameter_count(),
         parameters_embedding: architecture.embedding_parameters(),
@@ -87,6 +115,7 @@ fn model_plan(config: &RunConfig, architecture: &Architecture) -> ModelPlan {
         tie_word_embeddings: architecture.tie_word_embeddings,
         flops_per_token: architecture.flops_per_token(config.training.sequence_length),
         weights_from: weights_from.to_owned(),
+        upscale,
     }
 }
 

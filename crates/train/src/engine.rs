@@ -14,7 +14,7 @@ use terrace_data::MicroBatch;
 use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use terrace_model::{CausalLm, Segment};
 
-pub use gradients::{GradientAccumulator, GradientSink};
+pub use gradients::{GradientAccumulator, GradientSink, Trained};
 use micro_batch::DeviceBatch;
 use segments::Tape;
 
@@ -56,6 +56,12 @@ impl Engine {
             tracked: device.clone().autodiff(),
             settings,
         }
+    }
+
+    /// The same passes for a model of another shape.
+    #[must_use]
+    pub fn for_model(&self, architecture: &Architecture) -> Self {
+        Self::new(architecture, &self.device, self.settings)
     }
 
     /// The device that the passes run on.

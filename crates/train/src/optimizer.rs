@@ -19,12 +19,13 @@ pub struct OptimizerSettings {
     pub weight_decay: f64,
 }
 
-/// The moments of every parameter, and the number of updates they have seen.
+/// The moments of every parameter, and the number of updates each segment has seen.
 pub struct Optimizer {
     settings: OptimizerSettings,
     specs: Vec<Vec<ParameterSpec>>,
     moments: Vec<Vec<Moments>>,
-    updates: u64,
+    /// By segment: a part that begins to be trained later has fresh moments.
+    updates: Vec<u64>,
 }
 
 /// How one update is to be taken.
@@ -50,13 +51,14 @@ impl Optimizer {
             .segments()
             .map(|segment| model.segment_parameters(segment).iter().map(zero).collect())
             .collect();
-        Self { settings, specs, moments, updates: 0 }
+        let updates = vec![0; specs.len()];
+        Self { settings, specs, moments, updates }
     }
 
-    /// The number of updates taken; a step that was not applied is none.
+    /// The updates of each segment; a step that was not applied is none.
     #[must_use]
-    pub fn updates(&self) -> u64 {
-        self.updates
+    pub fn updates(&self) -> &[u64] {
+        &self.updates
     }
 
     /// The moments of a segment, in the order of its parameters.
@@ -70,9 +72,10 @@ impl Optimizer {
     /// # Panics
     ///
     /// The moments are not those of the same model.
-    pub fn restore(&mut self, moments: Vec<Vec<Moments>>, updates: u64) {
+    pub fn restore(&mut self, moments: Vec<Vec<Moments>>, updates: Vec<u64>) {
         let counts = |all: &[Vec<Moments>]| all.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(counts(&moments), counts(&self.moments), "moments of another model");
+        assert_eq!(updates.len(), self.updates.len(), "updates of another model");
         self.moments = moments;
         self.updates = updates;
     }
@@ -84,9 +87,13 @@ impl Optimizer {
         gradients: &mut GradientAccumulator,
         update: Update,
     ) {
-        self.updates += 1;
         for (position, segment) in model.segments().enumerate() {
             let gradients = gradients.take(segment);
+            // What is not trained has none.
+            if gradients.is_empty() {
+                continue;
+            }
+            self.updates[position] += 1;
             self.step_segment(model, position, segment, gradients, update);
         }
     }
@@ -110,7 +117,7 @@ impl Optimizer {
                     beta2,
                     epsilon,
                     weight_decay: if spec.decayed { weight_decay } else { 0.0 },
-                    step: self.updates,
+                    step: self.updates[position],
                 };
                 adamw_step(parameter, gradient, update.gradient_scale, moments, constants)
             },

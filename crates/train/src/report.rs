@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Tokens};
 
+use crate::TwinCosine;
+
 /// The outcome of a run, as `--json` prints it and `report.json` keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainReport {
@@ -15,7 +17,11 @@ pub struct TrainReport {
     pub complete: bool,
     /// Tokens seen.
     pub tokens_seen: Tokens,
-    /// The held-out bits per byte of each source before the first stage.
+    /// How the base was made deeper; none if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<UpscaleReport>,
+    /// The held-out bits per byte of each source before the first stage: of the up-scaled model if
+    /// there is one.
     pub bits_per_byte_before: BTreeMap<String, f64>,
     /// The stages that were reached.
     pub stages: Vec<StageReport>,
@@ -25,6 +31,21 @@ pub struct TrainReport {
     pub tokens_per_second: Option<f64>,
     /// The digest of weights, moments, cursors, controller and seeds.
     pub state_digest: Fingerprint,
+}
+
+/// How the base was made deeper, and what became of the copies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpscaleReport {
+    /// The layers that were repeated, as written.
+    pub selection: String,
+    /// The layers of the base.
+    pub source_layers: usize,
+    /// The layers of the model.
+    pub layers: usize,
+    /// The held-out bits per byte of each source with the base.
+    pub bits_per_byte_base: BTreeMap<String, f64>,
+    /// How far each copy has drifted from its twin.
+    pub twins: Vec<TwinCosine>,
 }
 
 /// One stage of the outcome.

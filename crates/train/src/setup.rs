@@ -10,6 +10,7 @@ use terrace_config::{
 };
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_policy::batch::{BatchController, BatchPolicy, PlateauSettings, StageBatch};
+use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
 
@@ -19,7 +20,7 @@ use crate::restore::{model_fingerprint, read_segments};
 use crate::trainer::{StageSpec, Trainer};
 use crate::{
     Engine, EngineSettings, Error, HeldOutSets, Loader, Observer, Optimizer, OptimizerSettings,
-    Progress, RunState, StopFlag,
+    Progress, RunState, StopFlag, Trained,
 };
 
 /// What a run is started with.
@@ -104,7 +105,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
         return Err(Error::Foreign { path, reason });
     }
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
-    trainer.optimizer.restore(moments, state.progress.updates);
+    trainer.optimizer.restore(moments, state.segment_updates.clone());
     trainer.adopt(state)?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
@@ -128,7 +129,8 @@ fn assemble<'a>(
             remedy: missing.remedy.clone(),
         });
     }
-    let model = load_model(config, &device)?;
+    let model = load_model(config, &layout, &device)?;
+    let map = layer_map(config, &model)?;
     let training = &config.training;
     let memory = MemoryModel::new(&model.architecture, training, config.device);
     let budget = training.memory_budget.map(|bytes| bytes.0).or(memory_budget);
@@ -155,6 +157,7 @@ fn assemble<'a>(
         held_out: Vec::new(),
         growths: Vec::new(),
         stage_steps: Vec::new(),
+        segment_updates: vec![0; model.layers.len() + 2],
     };
     let optimizer = OptimizerSettings {
         beta1: config.optimizer.beta1,
@@ -163,11 +166,12 @@ fn assemble<'a>(
         weight_decay: config.optimizer.weight_decay,
     };
     Ok(Trainer {
-        stages: stage_specs(config, plan, loader.names())?,
+        stages: stage_specs(config, plan, loader.names(), map.as_ref())?,
         engine: Engine::new(&model.architecture, &device, settings),
         optimizer: Optimizer::new(&model, optimizer),
         checkpoint_bytes: memory.checkpoint_bytes(),
         config: config.clone(),
+        map,
         model,
         loader,
         held_out,
@@ -192,20 +196,39 @@ fn assemble<'a>(
 /// The base model cannot be loaded, or the checkpoint is of a model of another shape.
 pub fn load_weights(
     config: &RunConfig,
+    layout: &RunLayout,
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<CausalLm, Error> {
-    let mut model = load_model(config, device)?;
+    let mut model = load_model(config, layout, device)?;
     let _moments = read_segments(checkpoint, &mut model, device)?;
     Ok(model)
 }
 
-fn load_model(config: &RunConfig, device: &Device) -> Result<CausalLm, Error> {
+fn load_model(config: &RunConfig, layout: &RunLayout, device: &Device) -> Result<CausalLm, Error> {
+    if config.model.upscale.is_some() {
+        return Ok(hf::load(&layout.upscaled(), device)?);
+    }
     match (&config.model.path, &config.model.architecture) {
         (Some(folder), _) => Ok(hf::load(folder, device)?),
         (None, Some(architecture)) => Ok(initialize(architecture, config.seed, device)),
         (None, None) => unreachable!("a checked configuration names a model"),
     }
+}
+
+/// Which layer of the base each layer of the model is, if it was made deeper.
+fn layer_map(config: &RunConfig, model: &CausalLm) -> Result<Option<LayerMap>, Error> {
+    let (Some(upscale), Some(path)) = (&config.model.upscale, &config.model.path) else {
+        return Ok(None);
+    };
+    let base = hf::describe(path)?.architecture;
+    let map = upscale.map(&base).expect("the plan has checked the layers");
+    if map.layers().len() == model.layers.len() {
+        return Ok(Some(map));
+    }
+    let reason =
+        format!("it has {} layers, and {} were called for", model.layers.len(), map.layers().len());
+    Err(Error::Foreign { path: path.clone(), reason })
 }
 
 /// The order of a run's data, from its editions and its stages.
@@ -253,13 +276,15 @@ fn stage_specs(
     config: &RunConfig,
     plan: &RunPlan,
     names: &[String],
+    map: Option<&LayerMap>,
 ) -> Result<Vec<StageSpec>, Error> {
     let length = config.training.sequence_length as u64;
     config
         .stages
         .iter()
         .zip(&plan.stages)
-        .map(|(stage, planned)| {
+        .enumerate()
+        .map(|(index, (stage, planned))| {
             let weights = MixtureWeights::of(stage).expect("a resolved plan has sound weights");
             let share = |name: &String| {
                 let place = weights.sources.iter().position(|source| source == name);
@@ -276,10 +301,20 @@ fn stage_specs(
                     FirstBatch::Carry => StageBatch::Carry,
                     FirstBatch::Tokens(tokens) => StageBatch::Sequences(tokens.0 / length),
                 },
+                trained: trained(config, map, index),
                 reference_weights: names.iter().map(share).collect(),
             })
         })
         .collect()
+}
+
+fn trained(config: &RunConfig, map: Option<&LayerMap>, stage: usize) -> Trained {
+    match (&config.model.upscale, map) {
+        (Some(upscale), Some(map)) if upscale.train.copies_only(stage) => {
+            Trained::Layers(map.copies().collect())
+        }
+        _ => Trained::Whole,
+    }
 }
 
 fn controller(config: &RunConfig) -> Result<BatchController, Error> {
@@ -307,21 +342,4 @@ fn controller(config: &RunConfig) -> Result<BatchController, Error> {
     };
     let first = batch.first_tokens().0 / length;
     Ok(BatchController::new(policy, length, first)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // Neither crate may use the other, so that each has the rule; here they meet.
-    #[test]
-    fn the_plan_derives_the_cooldown_as_the_controller_does() {
-        for beta2 in [0.9, 0.95, 0.999] {
-            let settings = PlateauSettings { beta2, ..PlateauSettings::default() };
-            for window in [0u32, 1, 239, 240, 241, 100_000] {
-                let planned = terrace_config::cooldown_steps(window.into(), beta2);
-                assert_eq!(planned, settings.derived_cooldown(window.into()), "{window} {beta2}");
-            }
-        }
-    }
 }

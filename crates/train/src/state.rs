@@ -32,6 +32,8 @@ pub struct RunState {
     pub growths: Vec<BatchGrowth>,
     /// The steps of each stage so far.
     pub stage_steps: Vec<u64>,
+    /// The updates of each segment so far.
+    pub segment_updates: Vec<u64>,
 }
 
 /// How far a run is.
@@ -55,11 +57,17 @@ pub struct Progress {
     pub consecutive_bad_steps: u32,
 }
 
+/// What a measurement before the first stage comes after.
+pub const BEFORE: &str = "before";
+/// What a measurement of the model before it was made deeper comes after.
+pub const BASE: &str = "(base)";
+
 /// One measurement of the held-out loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOut {
-    /// The stage that ended with this measurement, `"before"` for the first one, or none for one
-    /// within a stage, which is not kept in the state.
+    /// The stage that ended with this measurement, [`BEFORE`] for the first one, [`BASE`] for one of
+    /// the model before it was made deeper, or none for one within a stage, which is not kept in the
+    /// state.
     pub after: Option<String>,
     /// Tokens seen.
     pub tokens_seen: Tokens,

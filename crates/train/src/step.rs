@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use terrace_data::MicroBatch;
 use terrace_model::CausalLm;
 
-use crate::{Engine, GradientAccumulator, Optimizer, Update};
+use crate::{Engine, GradientAccumulator, Optimizer, Trained, Update};
 
 /// What became of a step.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ pub struct Applied {
 /// Accumulates the micro-steps, clips by the global norm, and updates the model.
 ///
 /// The loss is the summed nats over the step's target tokens, divided once: how the step is cut
-/// into micro-batches makes no difference but rounding.
+/// into micro-batches makes no difference but rounding. What is not `trained` is neither changed nor
+/// counted in the norm.
 ///
 /// # Source
 ///
@@ -47,13 +48,14 @@ pub fn train_step(
     micro_batches: &[MicroBatch],
     learning_rate: f64,
     gradient_norm_max: f64,
+    trained: &Trained,
 ) -> StepOutcome {
     let target_tokens: u64 = micro_batches.iter().map(MicroBatch::total_target_tokens).sum();
     if target_tokens == 0 {
         let reason = "the step has no target token".to_owned();
         return StepOutcome::Refused { reason, rows: Vec::new() };
     }
-    let mut gradients = GradientAccumulator::new(model.layers.len());
+    let mut gradients = GradientAccumulator::new(model.layers.len()).of(trained);
     let nats: Vec<Tensor<1>> =
         micro_batches.iter().map(|batch| engine.micro_step(model, batch, &mut gradients)).collect();
     // SYNC: once per step, after all micro-steps were queued.

@@ -7,20 +7,21 @@ use serde_json::{Value, json};
 use terrace_base::Tokens;
 use terrace_checkpoint::{Checkpoint, Facts, RunLayout, RunLock, Saved, Store};
 use terrace_config::RunConfig;
-use terrace_model::CausalLm;
+use terrace_model::{CausalLm, hf};
 use terrace_policy::batch::{
     BatchController, Decision, DecisionKind, Observation, SourceLoss as ObservedLoss, StageBatch,
     StageInfo,
 };
 use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
+use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
 
 use crate::logs::Logs;
 use crate::restore::write_segments;
 use crate::{
-    Applied, BadStep, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
-    Optimizer, RunState, StageReport, StepBatch, StepOutcome, StepRecord, StopFlag, TrainReport,
-    train_step,
+    Applied, BASE, BEFORE, BadStep, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets,
+    Loader, Observer, Optimizer, RunState, SourceLoss, StageReport, StepBatch, StepOutcome,
+    StepRecord, StopFlag, TrainReport, Trained, UpscaleReport, train_step, twin_cosines,
 };
 
 /// A run in progress.
@@ -31,6 +32,8 @@ use crate::{
 /// function of the configuration and the data: killed and resumed equals never killed, bit for bit.
 pub struct Trainer<'a> {
     pub(crate) config: RunConfig,
+    /// Which layers are copies, if the model was made deeper.
+    pub(crate) map: Option<LayerMap>,
     pub(crate) stages: Vec<StageSpec>,
     pub(crate) engine: Engine,
     pub(crate) model: CausalLm,
@@ -60,6 +63,7 @@ pub(crate) struct StageSpec {
     pub(crate) budget: Tokens,
     pub(crate) learning_rate: LearningRate,
     pub(crate) batch: StageBatch,
+    pub(crate) trained: Trained,
     pub(crate) reference_weights: Vec<f64>,
 }
 
@@ -108,6 +112,7 @@ impl Trainer<'_> {
             &batch.micro_batches,
             learning_rate,
             self.config.training.gradient_norm_max,
+            &stage.trained,
         );
         self.advance(&batch);
         match outcome {
@@ -149,7 +154,9 @@ impl Trainer<'_> {
         begin: Instant,
     ) -> Result<(), Error> {
         let progress = &mut self.state.progress;
-        progress.updates = self.optimizer.updates();
+        progress.updates += 1;
+        self.state.segment_updates.copy_from_slice(self.optimizer.updates());
+        let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
         progress.consecutive_bad_steps = 0;
         let losses = losses_per_source(batch, applied, self.loader.names().len());
@@ -252,7 +259,8 @@ impl Trainer<'_> {
             return Ok(());
         }
         if index == 0 {
-            self.validate(Some("before"))?;
+            self.validate_base()?;
+            self.validate(Some(BEFORE))?;
         }
         let decision = self.controller.on_stage_start(StageInfo {
             index,
@@ -291,16 +299,35 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// Measures the model before it was made deeper, so that both can be told apart.
+    fn validate_base(&mut self) -> Result<(), Error> {
+        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
+        let base = hf::load(path, &self.model.device())?;
+        let engine = self.engine.for_model(&base.architecture);
+        let sources = measure(&self.held_out, &engine, &base, self.observer);
+        self.validated(Some(BASE), sources)
+    }
+
     fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
-        let total = self.held_out.sequences();
-        let observer = &mut self.observer;
-        let sources = self.held_out.measure(&self.engine, &self.model, |done| {
-            observer.event(&Event::Validating { done, total });
-        });
+        let sources = measure(&self.held_out, &self.engine, &self.model, self.observer);
+        self.validated(after, sources)
+    }
+
+    fn validated(
+        &mut self,
+        after: Option<&str>,
+        sources: BTreeMap<String, SourceLoss>,
+    ) -> Result<(), Error> {
         let tokens_seen = self.state.progress.tokens_seen;
         let held_out = HeldOut { after: after.map(str::to_owned), tokens_seen, sources };
         let bits = held_out.bits_per_byte();
-        self.note("held_out", json!({"tokens_seen": tokens_seen, "bits_per_byte": bits}))?;
+        let mut details = json!({"tokens_seen": tokens_seen, "bits_per_byte": bits});
+        if after == Some(BASE) {
+            details["model"] = json!("base");
+        } else if let Some(map) = &self.map {
+            details["twins"] = json!(twin_cosines(&self.model, map));
+        }
+        self.note("held_out", details)?;
         self.observer.event(&Event::Validated(&held_out));
         // What is measured within a stage is for people; only the edges of stages are the run's.
         if held_out.after.is_some() {
@@ -403,7 +430,8 @@ impl Trainer<'_> {
             run_directory: self.layout.root.clone(),
             complete,
             tokens_seen: self.state.progress.tokens_seen,
-            bits_per_byte_before: self.bits_after("before"),
+            upscale: self.upscale_report(),
+            bits_per_byte_before: self.bits_after(BEFORE),
             stages: self.stage_reports(),
             batch_growths: self.state.growths.clone(),
             tokens_per_second: (self.timing.seconds > 0.0)
@@ -415,6 +443,17 @@ impl Trainer<'_> {
         terrace_base::fs::write_atomic(&path, text.as_bytes())
             .map_err(|source| Error::Log { path, source })?;
         Ok(report)
+    }
+
+    fn upscale_report(&self) -> Option<UpscaleReport> {
+        let (map, upscale) = (self.map.as_ref()?, self.config.model.upscale.as_ref()?);
+        Some(UpscaleReport {
+            selection: upscale.layers.to_string(),
+            source_layers: map.source_layers(),
+            layers: map.layers().len(),
+            bits_per_byte_base: self.bits_after(BASE),
+            twins: twin_cosines(&self.model, map),
+        })
     }
 
     fn stage_reports(&self) -> Vec<StageReport> {
@@ -436,6 +475,16 @@ impl Trainer<'_> {
         let found = self.state.held_out.iter().find(|h| h.after.as_deref() == Some(name));
         found.map(HeldOut::bits_per_byte).unwrap_or_default()
     }
+}
+
+fn measure(
+    held_out: &HeldOutSets,
+    engine: &Engine,
+    model: &CausalLm,
+    observer: &mut dyn Observer,
+) -> BTreeMap<String, SourceLoss> {
+    let total = held_out.sequences();
+    held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
 }
 
 fn losses_per_source(batch: &StepBatch, applied: &Applied, sources: usize) -> Vec<ObservedLoss> {

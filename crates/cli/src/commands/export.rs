@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<ExitCode, CliE
     let config = load(&layout.config(), &[])?.config;
     let checkpoint = find(&args.path, &layout)?;
     let device = device::open(terrace_config::DeviceChoice::Cpu, context)?;
-    let model = terrace_train::load_weights(&config, &checkpoint, &device)
+    let model = terrace_train::load_weights(&config, &layout, &checkpoint, &device)
         .map_err(super::training::train_error)?;
     let tokenizer = config.model.tokenizer_path();
     let written = write(args, &model, tokenizer.as_deref()).map_err(CliError::environment)?;

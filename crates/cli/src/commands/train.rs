@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use terrace_checkpoint::RunLayout;
 use terrace_config::{Loaded, RunConfig};
 
-use super::{prepare, training};
+use super::{prepare, training, upscale};
 use crate::args::TrainArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -23,6 +23,7 @@ pub(crate) fn run(args: TrainArgs, context: &Context) -> Result<ExitCode, CliErr
     }
     avoid_complete_run(&mut loaded, context);
     let plan = training::plan(&loaded)?;
+    upscale::for_run(&loaded.config, &plan, context)?;
     training::run(&loaded, &plan, context, args.dashboard, |job| {
         terrace_train::start(job).map_err(training::train_error)
     })

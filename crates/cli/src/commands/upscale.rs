@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use terrace_base::{format_bytes, format_count};
+use terrace_base::{format_bytes, format_count, fs};
+use terrace_checkpoint::RunLayout;
+use terrace_config::{RunConfig, RunPlan};
 use terrace_policy::layer_map::Selection;
 use terrace_upscale::analysis::Analysis;
 use terrace_upscale::write::{LINEAGE, Lineage, Overrides, Request, Upscaling};
@@ -17,6 +19,9 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::progress::{Progress, Unit};
 use crate::table::grouped;
+
+/// The size of the files of a run's own up-scaled model.
+const RUN_SHARD_BYTES: u64 = 5_000_000_000;
 
 /// What was written.
 #[derive(Serialize)]
@@ -108,6 +113,36 @@ fn write(
         lineage: output.join(LINEAGE),
         analysis,
     })
+}
+
+/// Makes the deeper model that a new run begins with, in the run's directory.
+///
+/// One that a start that was killed has left is made again; that of a run is left as it is.
+pub(crate) fn for_run(
+    config: &RunConfig,
+    plan: &RunPlan,
+    context: &Context,
+) -> Result<(), CliError> {
+    let (Some(upscale), Some(source)) = (&config.model.upscale, &config.model.path) else {
+        return Ok(());
+    };
+    let layout = RunLayout::new(&plan.run_directory);
+    if layout.is_run() || !plan.missing.is_empty() {
+        // The start of the run says what is wrong.
+        return Ok(());
+    }
+    fs::remove_dir_all(&layout.upscaled()).map_err(CliError::environment)?;
+    let planned = Upscaling::plan(Request {
+        source: source.clone(),
+        output: layout.upscaled(),
+        selection: upscale.layers.clone(),
+        initialization: upscale.initialization,
+        overrides: Overrides::default(),
+        maximum_shard_bytes: RUN_SHARD_BYTES,
+    })?;
+    let progress = Progress::start(context, "up-scaling", Unit::Bytes, Some(planned.bytes()));
+    planned.write(|done| progress.update(done, String::new))?;
+    Ok(())
 }
 
 /// A changed setting changes a trained function, unlike the copies it shows in no tensor.

@@ -76,9 +76,10 @@ mixture = { NAME = 1 }
 "#;
 
 /// What a complete run file has besides the minimal one; `batch.schedule` warns, but loads.
-const THE_REST_OF_A_RUN: [(&str, &str); 11] = [
+const THE_REST_OF_A_RUN: [(&str, &str); 12] = [
     ("model.path", "x"),
     ("model.tokenizer", "x"),
+    ("model.upscale.layers", "0..1"),
     ("training.memory_budget", "1GiB"),
     ("batch.schedule", "0:8"),
     ("batch.plateau.cooldown_steps", "1"),

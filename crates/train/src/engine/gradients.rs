@@ -18,13 +18,42 @@ pub trait GradientSink {
 pub struct GradientAccumulator {
     layers: usize,
     segments: Vec<Vec<Tensor<2>>>,
+    trained: Trained,
+}
+
+/// Which segments are trained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trained {
+    /// All of them.
+    #[default]
+    Whole,
+    /// These layers, and neither embedding nor head.
+    Layers(Vec<usize>),
+}
+
+impl Trained {
+    /// Whether a segment is.
+    #[must_use]
+    pub fn contains(&self, segment: Segment) -> bool {
+        match (self, segment) {
+            (Self::Whole, _) => true,
+            (Self::Layers(layers), Segment::Layer(index)) => layers.contains(&index),
+            (Self::Layers(_), _) => false,
+        }
+    }
 }
 
 impl GradientAccumulator {
     /// Starts a sum for a model of `layers` layers.
     #[must_use]
     pub fn new(layers: usize) -> Self {
-        Self { layers, segments: vec![Vec::new(); layers + 2] }
+        Self { layers, segments: vec![Vec::new(); layers + 2], trained: Trained::Whole }
+    }
+
+    /// The same, for a model of which only a part is trained: other gradients are dropped.
+    #[must_use]
+    pub fn of(self, trained: &Trained) -> Self {
+        Self { trained: trained.clone(), ..self }
     }
 
     /// The summed gradients of a segment; empty before its first micro-step.
@@ -51,6 +80,9 @@ impl GradientAccumulator {
 
 impl GradientSink for GradientAccumulator {
     fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>) {
+        if !self.trained.contains(segment) {
+            return;
+        }
         let sum = &mut self.segments[segment.position(self.layers)];
         if sum.is_empty() {
             *sum = gradients;

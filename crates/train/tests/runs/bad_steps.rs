@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 use terrace_base::Seed;
-use terrace_checkpoint::Checkpoint;
+use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_data::Edition;
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_train::{Error, Event};
@@ -167,8 +167,13 @@ fn bad_steps_in_a_row_stop_the_run_with_a_checkpoint_that_resumes() {
     let held = Checkpoint::open(&checkpoint).unwrap();
     held.verify().unwrap();
     let base = hf::load(&world.path("base"), &Device::flex()).unwrap();
-    let weights =
-        terrace_train::load_weights(&world.loaded(&run).config, &held, &Device::flex()).unwrap();
+    let weights = terrace_train::load_weights(
+        &world.loaded(&run).config,
+        &RunLayout::new(&run),
+        &held,
+        &Device::flex(),
+    )
+    .unwrap();
     for (now, before) in [
         (weights.embed_tokens, base.embed_tokens),
         (weights.lm_head.unwrap(), base.lm_head.unwrap()),

@@ -3,4 +3,5 @@
 mod bad_steps;
 mod growth;
 mod resume;
+mod upscaled;
 mod world;

@@ -12,7 +12,7 @@ use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
 use terrace_data::MicroBatch;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
-    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, train_step,
+    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, Trained, train_step,
 };
 
 use crate::args::BenchTrainArgs;
@@ -158,7 +158,7 @@ fn take_step(
     batch: &[MicroBatch],
     device: &Device,
 ) -> Result<(), CliError> {
-    match train_step(engine, model, optimizer, batch, 1e-5, 1.0) {
+    match train_step(engine, model, optimizer, batch, 1e-5, 1.0, &Trained::Whole) {
         StepOutcome::Applied(_) => {
             device.sync().map_err(|error| CliError::device(error.to_string()))
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use terrace_train::TrainReport;
+use terrace_train::{TrainReport, UpscaleReport};
 
 use crate::table::{Table, grouped};
 
@@ -14,6 +14,9 @@ pub(crate) fn render(report: &TrainReport) -> String {
     for stage in &report.stages {
         let tokens = grouped(stage.tokens.0);
         let _ = writeln!(text, "stage `{}`: {tokens} tokens in {} steps", stage.name, stage.steps);
+    }
+    if let Some(upscale) = &report.upscale {
+        let _ = writeln!(text, "{}", twins(upscale));
     }
     for growth in &report.batch_growths {
         let _ = writeln!(
@@ -39,12 +42,34 @@ pub(crate) fn render(report: &TrainReport) -> String {
     text
 }
 
+fn twins(upscale: &UpscaleReport) -> String {
+    let cosines: Vec<String> = upscale
+        .twins
+        .iter()
+        .map(|twin| format!("{}/{} {:.4}", twin.original, twin.copy, twin.cosine))
+        .collect();
+    format!(
+        "{} layers from {} ({}); cosine of the weights of twins: {}",
+        upscale.layers,
+        upscale.source_layers,
+        upscale.selection,
+        cosines.join(", ")
+    )
+}
+
 fn losses(report: &TrainReport) -> Table {
     let ended: Vec<_> = report.stages.iter().filter(|s| !s.bits_per_byte.is_empty()).collect();
-    let heading = ["source".to_owned(), "before".to_owned()].into_iter();
+    let base = report.upscale.as_ref().map(|upscale| &upscale.bits_per_byte_base);
+    let before = match base {
+        Some(_) => vec!["base", "up-scaled, untrained"],
+        None => vec!["before"],
+    };
+    let heading = std::iter::once("source").chain(before).map(str::to_owned);
     let after = ended.iter().map(|stage| format!("after {}", stage.name));
     let mut table = Table::new(heading.chain(after));
-    let columns: Vec<_> = std::iter::once(&report.bits_per_byte_before)
+    let columns: Vec<_> = base
+        .into_iter()
+        .chain(std::iter::once(&report.bits_per_byte_before))
         .chain(ended.iter().map(|stage| &stage.bits_per_byte))
         .collect();
     let sources: BTreeSet<&String> = columns.iter().flat_map(|column| column.keys()).collect();

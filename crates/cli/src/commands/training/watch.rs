@@ -1,7 +1,7 @@
 //! What a person sees of a run while it goes on.
 
 use terrace_config::RunPlan;
-use terrace_train::{Event, HeldOut, Observer, StepRecord};
+use terrace_train::{BASE, BEFORE, Event, HeldOut, Observer, StepRecord};
 
 use super::dashboard::Dashboard;
 use crate::context::Context;
@@ -76,7 +76,8 @@ impl<'a> Watch<'a> {
         let bits: Vec<String> =
             bits.iter().map(|(name, bits)| format!("{name} {bits:.4}")).collect();
         let when = match held_out.after.as_deref() {
-            Some("before") => "before training".to_owned(),
+            Some(BASE) => "of the base".to_owned(),
+            Some(BEFORE) => "before training".to_owned(),
             Some(stage) => format!("after {stage}"),
             None => format!("at {} tokens", held_out.tokens_seen),
         };
