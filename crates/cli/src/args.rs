@@ -6,7 +6,7 @@ mod upscale;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use terrace_config::{DeviceChoice, Recompute};
+use terrace_config::{Bytes, DeviceChoice, Recompute};
 
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
@@ -212,6 +212,9 @@ pub(crate) struct ExportArgs {
     /// The element type of the weights
     #[arg(long, value_enum, default_value_t = ExportDtype::F32)]
     pub(crate) dtype: ExportDtype,
+    /// The size above which a further file is begun
+    #[arg(long, value_name = "BYTES", default_value = "5GB")]
+    pub(crate) shard_size: Bytes,
     /// Replace the folder if it is there
     #[arg(long)]
     pub(crate) force: bool,

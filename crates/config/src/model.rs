@@ -311,6 +311,36 @@ pub(crate) mod tests {
         }
     }
 
+    fn upscale(layers: &str) -> Upscale {
+        let (initialization, train) = Default::default();
+        Upscale { layers: layers.parse().unwrap(), initialization, train }
+    }
+
+    // Yi-9B is Yi-6B with layers 12 to 28 repeated; SOLAR-10.7B is a 32-layer model of Mistral's shape
+    // without eight layers at either side of the seam.
+    #[test]
+    fn deeper_models_have_the_published_sizes() {
+        let deeper = upscale("12..28").deeper(&yi(32)).unwrap();
+        assert_eq!((deeper.num_hidden_layers, deeper.parameter_count()), (48, 8_829_407_232));
+        let mistral = Architecture {
+            intermediate_size: 14336,
+            num_key_value_heads: 8,
+            vocab_size: 32000,
+            ..yi(32)
+        };
+        let deeper = upscale("solar 8").deeper(&mistral).unwrap();
+        assert_eq!((deeper.num_hidden_layers, deeper.parameter_count()), (48, 10_731_524_096));
+        assert!(upscale("12..33").deeper(&yi(32)).is_err());
+    }
+
+    #[test]
+    fn the_stages_say_what_is_trained() {
+        let copies_only = |train: UpscaleTraining| [0, 1, 2].map(|stage| train.copies_only(stage));
+        assert_eq!(copies_only(UpscaleTraining::All), [false; 3]);
+        assert_eq!(copies_only(UpscaleTraining::NewOnly), [true; 3]);
+        assert_eq!(copies_only(UpscaleTraining::Staged), [true, false, false]);
+    }
+
     // Published counts: the Open LLM Leaderboard's 8.829 for Yi-9B, SOLAR's 10.73B.
     #[test]
     fn parameters_are_those_published() {

@@ -9,7 +9,7 @@ mod save;
 mod write;
 
 pub use describe::{Summary, WeightFile, describe};
-pub use folder::Folder;
+pub use folder::{Folder, companions};
 pub use load::load;
 pub use save::{SaveOptions, save};
 pub use write::{FolderWriter, WrittenFile, copy_companions};

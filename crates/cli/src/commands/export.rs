@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use terrace_base::{Dtype, fs};
 use terrace_checkpoint::{Checkpoint, RunLayout, Store};
-use terrace_config::load;
+use terrace_config::{ModelConfig, load};
 use terrace_model::hf::{self, SaveOptions};
 
 use crate::args::ExportArgs;
@@ -39,8 +39,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<ExitCode, CliE
     let device = device::open(terrace_config::DeviceChoice::Cpu, context)?;
     let model = terrace_train::load_weights(&config, &layout, &checkpoint, &device)
         .map_err(super::training::train_error)?;
-    let tokenizer = config.model.tokenizer_path();
-    let written = write(args, &model, tokenizer.as_deref()).map_err(CliError::environment)?;
+    let written = write(args, &model, &companions(&config.model)).map_err(CliError::environment)?;
     let answer = Answer {
         output: args.output.clone(),
         checkpoint: checkpoint.path().to_owned(),
@@ -77,21 +76,28 @@ fn find(path: &Path, layout: &RunLayout) -> Result<Checkpoint, CliError> {
 fn write(
     args: &ExportArgs,
     model: &terrace_model::CausalLm,
-    tokenizer: Option<&Path>,
+    companions: &[PathBuf],
 ) -> Result<Option<PathBuf>, Box<dyn std::error::Error + Send + Sync>> {
     let folder = fs::AtomicDirectory::create(&args.output)?;
-    let options = SaveOptions { dtype: args.dtype.into(), ..SaveOptions::default() };
+    let options = SaveOptions { dtype: args.dtype.into(), maximum_shard_bytes: args.shard_size.0 };
     hf::save(model, folder.path(), options)?;
-    let mut copied = None;
-    for name in ["tokenizer.json", "tokenizer_config.json"] {
-        let Some(from) = tokenizer.map(|path| path.with_file_name(name)) else { continue };
-        if from.is_file() {
-            fs::write_atomic(&folder.path().join(name), &std::fs::read(&from)?)?;
-            copied = copied.or(Some(args.output.join(name)));
-        }
-    }
+    hf::copy_companions(companions, folder.path())?;
+    let tokenizer = folder.path().join("tokenizer.json").is_file();
     folder.commit()?;
-    Ok(copied)
+    Ok(tokenizer.then(|| args.output.join("tokenizer.json")))
+}
+
+/// What belongs to the model besides its weights: the base's files, and the run's tokenizer before
+/// the base's.
+fn companions(model: &ModelConfig) -> Vec<PathBuf> {
+    let beside = |folder: &Path| hf::companions(folder);
+    let mut paths = model.path.as_deref().map(beside).unwrap_or_default();
+    if let Some(tokenizer) = &model.tokenizer {
+        let own = tokenizer.parent().map(beside).unwrap_or_default();
+        paths.retain(|path| own.iter().all(|other| other.file_name() != path.file_name()));
+        paths.extend(own);
+    }
+    paths
 }
 
 impl From<crate::args::ExportDtype> for Dtype {

@@ -135,7 +135,13 @@ impl Folder {
     /// What lies beside the weights and belongs to the model: tokenizer, generation settings.
     #[must_use]
     pub fn companions(&self) -> Vec<PathBuf> {
-        let paths = COMPANIONS.iter().map(|name| self.path.join(name));
-        paths.filter(|path| path.is_file()).collect()
+        companions(&self.path)
     }
+}
+
+/// The files of a folder that belong to a model besides configuration and weights.
+#[must_use]
+pub fn companions(folder: &Path) -> Vec<PathBuf> {
+    let paths = COMPANIONS.iter().map(|name| folder.join(name));
+    paths.filter(|path| path.is_file()).collect()
 }
