@@ -55,6 +55,8 @@ expected=$("$terrace" train "$config" "${settings[@]}" --set "run_directory=$und
 first=$(find "$undisturbed/checkpoints" -mindepth 1 -maxdepth 1 | sort | head -n 1)
 bytes=$(du --apparent-size --bytes --summarize "$first" | cut -f 1)
 files=$(find "$first" | wc -l)
+# The up-scaled model that the run begins with lies in its directory too.
+begun=$(du --apparent-size --bytes --summarize "$undisturbed/upscaled" 2>/dev/null | cut -f 1 || true)
 others=$(find "$undisturbed" -path "$undisturbed/checkpoints/*" -prune -o -print | wc -l)
 [ "$(find "$undisturbed/checkpoints" -mindepth 1 -maxdepth 1 | wc -l)" -ge 4 ] ||
     fail "the run is too short: it saves fewer than four checkpoints"
@@ -87,7 +89,7 @@ fill() { # fill NAME MOUNT_OPTIONS WORDS: a run on such a disk stops with the wo
     umount "$disk"
 }
 
-fill "no room to begin with" "size=$((bytes * 5 / 2 + (4 << 20)))" "no room to save"
+fill "no room to begin with" "size=$((bytes * 5 / 2 + ${begun:-0} + (4 << 20)))" "no room to save"
 # The root of the disk is an inode too; of the third checkpoint, half the files fit.
 fill "no room half way" "nr_inodes=$((1 + others + files * 2 + files / 2))" "No space left"
 
@@ -103,4 +105,22 @@ for spill in "" "$home/spill"; do # the disk fills up with what is set aside, or
     [ -z "$(ls -A "$disk")" ] || fail "prepare left $(find "$disk" | head)"
     echo "disk_full: $(said "$home/stderr")" >&2
 done
+umount "$disk"
+
+upscale() { # upscale NAME MOUNT_OPTIONS WORDS: on such a disk it stops with the words, leaving nothing
+    echo "disk_full: up-scaling, $1" >&2
+    mount -t tmpfs -o "$2" tmpfs "$disk"
+    local status=0
+    "$terrace" upscale --source data/base --layers 3..7 --output "$disk/deep" --shard-size 1MB \
+        >"$home/stdout" 2>"$home/stderr" || status=$?
+    [ "$status" = 3 ] || fail "upscale: exit code $status, expected 3: $(said "$home/stderr")"
+    said "$home/stderr" | grep -q "$disk" || fail "upscale names no path: $(said "$home/stderr")"
+    said "$home/stderr" | grep -q -- "$3" || fail "upscale: $(said "$home/stderr")"
+    [ -z "$(ls -A "$disk")" ] || fail "upscale left $(find "$disk" | head)"
+    echo "disk_full: $(said "$home/stderr" | tail -c 300)" >&2
+    umount "$disk"
+}
+
+upscale "no room to begin with" "size=8m" "8 MiB free"
+upscale "no room half way" "nr_inodes=8" "No space left"
 echo "disk_full: passed" >&2

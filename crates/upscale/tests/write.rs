@@ -247,6 +247,12 @@ fn a_damaged_base_is_refused_by_the_name_of_its_tensor() {
     fs::write(&config, text).unwrap();
     let weights = home.path().join("base/model.safetensors");
     let bytes = fs::read(&weights).unwrap();
+    let header = bytes.windows(5).position(|part| part == b"\"F32\"").unwrap();
+    let mut other = bytes.clone();
+    other[header..header + 5].copy_from_slice(b"\"I32\"");
+    fs::write(&weights, other).unwrap();
+    let error = refusal(request(home.path(), "1..3")).to_string();
+    assert!(error.contains("element type I32"), "{error}");
     fs::write(&weights, &bytes[..bytes.len() - 1]).unwrap();
     assert!(refusal(request(home.path(), "1..3")).to_string().contains("not a valid safetensors"));
     assert_eq!(entries(home.path()), ["base"]);

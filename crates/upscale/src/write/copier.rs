@@ -9,8 +9,9 @@ use terrace_model::hf::Folder;
 use super::scale::scale;
 use super::{Error, Planned, TensorLineage, io_error};
 
-/// The size of the buffer between reading and writing.
-const BUFFER_BYTES: usize = 8 << 20;
+/// The size of the buffer between reading and writing: it stays in a core's cache, and is as large
+/// as what the writer passes on without collecting it first.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Carries bytes, hashing what it reads and what it writes.
 pub(super) struct Copier<P> {
