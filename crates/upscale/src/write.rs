@@ -1,10 +1,11 @@
 //! A deeper checkpoint from a shallower one, by renaming tensors and copying bytes.
 //!
-//! No model is held: one buffer goes from the source's files to the output's.
+//! No model is held: a few pieces of a megabyte go from the source's files to the output's, read by
+//! one thread and written by another.
 
-mod copier;
 mod lineage;
 mod overrides;
+mod reader;
 mod scale;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +16,9 @@ use terrace_model::hf::{Folder, FolderWriter, copy_companions};
 use terrace_model::{ParameterSpec, Segment, segment_specs};
 use terrace_policy::layer_map::{Initialization, LayerMap, Selection};
 
-use self::copier::Copier;
 pub use self::lineage::{Changed, Lineage, Overridden, TensorLineage};
 pub use self::overrides::Overrides;
+use self::reader::Pieces;
 
 /// What files take beyond the tensors' bytes, generously.
 const HEADERS_BYTES: u64 = 16 << 20;
@@ -162,17 +163,7 @@ impl Upscaling {
         let entries = self.tensors.iter().map(|tensor| self.entry(tensor)).collect();
         let maximum = self.request.maximum_shard_bytes;
         let mut writer = FolderWriter::new(atomic.path(), entries, maximum);
-        let mut copier = Copier::new(progress);
-        let mut lineages = Vec::with_capacity(self.tensors.len());
-        for tensor in &self.tensors {
-            let path = writer.next_path();
-            let mut lineage = None;
-            writer.tensor(|out| {
-                lineage = Some(copier.copy(&self.folder, tensor, out, &path)?);
-                Ok::<(), Error>(())
-            })?;
-            lineages.extend(lineage);
-        }
+        let lineages = self.copy(&mut writer, progress)?;
         let files = writer.finish(&self.folder.config_with(&self.architecture))?;
         copy_companions(&self.folder.companions(), atomic.path())?;
         let lineage = Lineage::new(&self, lineages, &files);
@@ -180,6 +171,31 @@ impl Upscaling {
         fs::write_atomic(&path, lineage.to_json().as_bytes()).map_err(io_error(&path))?;
         atomic.commit().map_err(io_error(output))?;
         Ok(lineage)
+    }
+
+    /// Brings every tensor's bytes from the base to the writer.
+    fn copy(
+        &self,
+        writer: &mut FolderWriter,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Vec<TensorLineage>, Error> {
+        let mut done = 0;
+        std::thread::scope(|scope| {
+            let (pieces, reader) = Pieces::start(scope, &self.folder, &self.tensors);
+            for tensor in &self.tensors {
+                let path = writer.next_path();
+                let end = done + self.folder.tensor(&tensor.source).1;
+                writer.tensor(|out| {
+                    while done < end {
+                        let write = |piece: &[u8]| out.write_all(piece).map_err(io_error(&path));
+                        done += pieces.next(write)? as u64;
+                        progress(done);
+                    }
+                    Ok::<(), Error>(())
+                })?;
+            }
+            Ok(reader.join().expect("the reader does not panic"))
+        })
     }
 
     fn entry(&self, tensor: &Planned) -> TensorEntry {
