@@ -121,7 +121,7 @@ fn cosines<B: DrawingBackend>(
     panel.line(&mut chart, &base, BASE, "base")?;
     panel.line(&mut chart, &upscaled, UPSCALED, "up-scaled, in place")?;
     panel.rings(&mut chart, &copies, CHOSEN, "new layers")?;
-    panel.legend(&mut chart)
+    panel.legend(&mut chart, SeriesLabelPosition::LowerMiddle)
 }
 
 /// What each candidate does to the loss and to the predictions, by its first layer.
@@ -154,7 +154,7 @@ fn candidates<B: DrawingBackend>(
     let solar: Vec<(f64, f64)> =
         kl.iter().copied().filter(|point| point.0 == middle as f64).collect();
     panel.rings(&mut chart, &solar, GREY, "the middle (SOLAR's)")?;
-    panel.legend(&mut chart)
+    panel.legend(&mut chart, SeriesLabelPosition::UpperMiddle)
 }
 
 /// A range of values with a margin.
@@ -250,13 +250,15 @@ impl Panel {
         Ok(())
     }
 
+    // Cosines lie high and losses bend down in the middle: there the box covers no point.
     fn legend<'a, B: DrawingBackend + 'a>(
         &self,
         chart: &mut Chart<'a, B>,
+        position: SeriesLabelPosition,
     ) -> Result<(), DrawError> {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(position)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.15))
             .margin(8 * self.scale)
