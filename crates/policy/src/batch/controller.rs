@@ -277,7 +277,8 @@ impl BatchController {
                 self.state.batch_sequences = to;
                 self.state.last_growth = Some(tokens_seen.0);
                 let plateau = self.state.plateau.as_mut().expect("a stage has begun");
-                cooldown_steps = Some(plateau.grown(settings, line));
+                let factor = to as f64 / from as f64;
+                cooldown_steps = Some(plateau.grown(settings, line, factor));
                 (DecisionKind::Grow, "the loss no longer falls".to_owned())
             }
         };

@@ -12,13 +12,14 @@ use super::{Observation, StageInfo};
 /// The level at which a loss is called falling or rising. Neither verdict can grow the batch, so
 /// neither spends alpha.
 const SIDE_LEVEL: f64 = 0.05;
-/// An estimate of the descent at or above this many thresholds ends a pending confirmation. Between
-/// one and this the test is undecided and the confirmation waits: without that gap, noise around
-/// the threshold would keep restarting it.
+/// An estimate of the descent at or above this many thresholds ends a pending confirmation, even
+/// where the window is not sharp enough for a test.
 const REARM: f64 = 1.5;
-/// A window whose error, times its quantile, is below this share of the threshold is sharp enough:
-/// a loss at rest then passes with some eight chances in ten.
-const SHARP: f64 = 0.8;
+/// The normal quantile of the power that a window must have to be tested: a loss at rest passes with
+/// eight chances in ten.
+const POWER_QUANTILE: f64 = 0.841_621_2;
+/// No look is made at a level above this, however much alpha is left: a chain of coins is no proof.
+const LARGEST_LEVEL: f64 = 0.1;
 /// A stage is divided into this many shortest blocks, so that the first look comes after about 1 %
 /// of it, about as early as the alpha earned by then can decide anything.
 const SHORTEST_BLOCKS: u64 = 1024;
@@ -34,8 +35,8 @@ pub(super) struct PlateauState {
     pub(super) delta: f64,
     /// Steps observed in the stage, whatever became of them: the time axis of every line.
     steps: u64,
-    shortest_block: u64,
-    longest_window: u64,
+    /// Steps that the whole stage would have at the current batch.
+    stage_steps: f64,
     weights: Vec<f64>,
     settled_at: u64,
     cooldown_until: u64,
@@ -61,20 +62,16 @@ impl PlateauState {
     /// Begins a stage whose first batch is `first_tokens` long.
     pub(super) fn new(settings: &PlateauSettings, stage: &StageInfo, first_tokens: u64) -> Self {
         let stage_steps = stage.budget_tokens.0 as f64 / first_tokens as f64;
-        // Two steps are the least that a difference of neighbours can be taken in.
-        let shortest_block = ((stage_steps / SHORTEST_BLOCKS as f64).ceil() as u64).max(2);
-        let longest_window = ((LONGEST_WINDOW * stage_steps) as u64).max(shortest_block);
         let sources = stage.reference_weights.len();
         Self {
             delta: settings.nats_per_percent * 100.0 / stage_steps,
             steps: 0,
-            shortest_block,
-            longest_window,
+            stage_steps,
             weights: stage.reference_weights.clone(),
             settled_at: stage.start_tokens.0 + stage.settle_tokens.0,
             cooldown_until: 0,
             learning_rate: None,
-            window: Window::new(sources, shortest_block, longest_window),
+            window: empty_window(sources, stage_steps),
             looks: 0,
             alpha_spent: 0.0,
             confirmations: 0,
@@ -127,10 +124,11 @@ impl PlateauState {
         self.response.is_some()
     }
 
-    /// The batch grew: forget what was before, wait, and measure the answer against `line`; gives
-    /// the steps of the wait.
-    pub(super) fn grown(&mut self, settings: &PlateauSettings, line: Line) -> u64 {
+    /// The batch grew by `factor`: forget what was before, wait, and measure the answer against
+    /// `line`; gives the steps of the wait.
+    pub(super) fn grown(&mut self, settings: &PlateauSettings, line: Line, factor: f64) -> u64 {
         let window = self.window.steps();
+        self.stage_steps /= factor;
         self.flush();
         self.response = Some(PendingResponse::new(line, window));
         let cooldown = settings.cooldown_steps.unwrap_or_else(|| settings.derived_cooldown(window));
@@ -145,7 +143,7 @@ impl PlateauState {
     }
 
     fn flush(&mut self) {
-        self.window = Window::new(self.weights.len(), self.shortest_block, self.longest_window);
+        self.window = empty_window(self.weights.len(), self.stage_steps);
         self.confirmations = 0;
         self.response = None;
     }
@@ -156,11 +154,24 @@ impl PlateauState {
     ///
     /// The test's null hypothesis is a descent of at least delta, so noise makes it hold still, not
     /// fire. It is made only where the window is sharp enough for a loss at rest to pass,
-    /// `t · SE ≤ delta`; that depends on the error alone, which for normal noise is independent of
-    /// the slope. Alpha is spent in proportion to the stage: a look may use what the elapsed share
-    /// of tokens has released and earlier looks have left. However many looks there are, at
-    /// whatever windows and after whatever growths, their levels sum to alpha at most, and by
-    /// Bonferroni's inequality so does the chance that any of them errs.
+    /// `(t + z) · SE ≤ delta`; that depends on the error alone, which for normal noise is independent
+    /// of the slope.
+    ///
+    /// A growth takes `c` plateaus in a row, each behind the older half of the window before. What
+    /// two such windows share is the late half of one and the early half of the other, where the
+    /// weights of a slope have opposite signs, so that the slopes are negatively correlated (−1/4
+    /// for equal windows), and by Slepian's inequality the chance that all err is at most the
+    /// product of their levels: a look at level `p` would be charged `p^c`, since by the inequality
+    /// of the means the products over all chains are at most the sum of these. That takes the errors
+    /// as known; where they are estimated, from half of the same losses and with a memory that a
+    /// short window hides, chains err more often. So the charge is `p^((1+c)/2)`, half way to a look
+    /// that stands alone. A tested window that is no plateau ends the chain, so that there are no
+    /// others.
+    ///
+    /// Alpha is spent in proportion to the stage: a look may use what the elapsed share of tokens has
+    /// released and earlier looks have left. However many looks there are, at whatever windows and
+    /// after whatever growths, the charges sum to alpha at most, and by Bonferroni's inequality so
+    /// does the chance of any growth in error.
     fn judge(
         &mut self,
         settings: &PlateauSettings,
@@ -168,10 +179,12 @@ impl PlateauState {
         alpha_earned: f64,
     ) -> (Verdict, Evidence) {
         let (slope, error) = (line.slope(), line.slope_error());
-        let available = alpha_earned - self.alpha_spent;
-        let threshold = student_quantile(available.max(LEAST_ALPHA), line.freedom);
-        let tested = available >= LEAST_ALPHA && threshold * error <= self.delta;
-        let alpha_look = if tested { available } else { 0.0 };
+        let exponent = (1.0 + f64::from(settings.confirmations)) / 2.0;
+        let available = (alpha_earned - self.alpha_spent).max(LEAST_ALPHA);
+        let level = available.powf(1.0 / exponent).min(LARGEST_LEVEL);
+        let threshold = student_quantile(level, line.freedom);
+        let tested = available > LEAST_ALPHA && (threshold + POWER_QUANTILE) * error <= self.delta;
+        let alpha_look = if tested { level.powf(exponent) } else { 0.0 };
         self.alpha_spent += alpha_look;
         self.looks += 1;
         let side = student_quantile(SIDE_LEVEL, line.freedom) * error;
@@ -185,7 +198,7 @@ impl PlateauState {
         let falls = slope <= -REARM * self.delta;
         self.confirmations = match verdict {
             Verdict::Plateau => (self.confirmations + 1).min(settings.confirmations),
-            Verdict::Undecided if !falls => self.confirmations,
+            Verdict::Undecided if !tested && !falls => self.confirmations,
             _ => 0,
         };
         let evidence = Evidence {
@@ -205,20 +218,29 @@ impl PlateauState {
             autocorrelation: self.window.autocorrelation(),
             block_autocorrelation: line.autocorrelation,
         };
-        self.slide(settings, verdict, threshold * error);
+        self.slide(settings, verdict, tested);
         (verdict, evidence)
     }
 
     /// Where the window goes after a verdict: on by half where one was reached. An undecided one
     /// widens until it is sharp enough, and then moves on by a quarter: what makes it undecided is
     /// then the past, which a wider one would only hold for longer.
-    fn slide(&mut self, settings: &PlateauSettings, verdict: Verdict, reach: f64) {
+    fn slide(&mut self, settings: &PlateauSettings, verdict: Verdict, sharp: bool) {
         match verdict {
             // A confirmed plateau keeps its window: a growth measures the answer by its length.
             Verdict::Plateau if self.is_confirmed(settings) => {}
-            Verdict::Undecided if reach > SHARP * self.delta => {}
+            Verdict::Undecided if !sharp => {}
             Verdict::Undecided => self.window.drop_oldest(4),
             Verdict::Plateau | Verdict::Improving | Verdict::Rising => self.window.drop_oldest(2),
         }
     }
+}
+
+/// A window for a stage that has so many steps at the current batch: a larger batch is less noisy and
+/// has fewer steps, so that its blocks can be, and have to be, shorter.
+fn empty_window(sources: usize, stage_steps: f64) -> Window {
+    // Two steps are the least that a difference of neighbours can be taken in.
+    let shortest_block = ((stage_steps / SHORTEST_BLOCKS as f64).ceil() as u64).max(2);
+    let longest_window = ((LONGEST_WINDOW * stage_steps) as u64).max(shortest_block);
+    Window::new(sources, shortest_block, longest_window)
 }
