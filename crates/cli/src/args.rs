@@ -1,6 +1,8 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
 mod parse;
+mod replay;
+mod simulate;
 mod upscale;
 
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use terrace_config::{Bytes, DeviceChoice, Recompute};
 
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
+pub(crate) use self::replay::ReplayArgs;
+pub(crate) use self::simulate::{BenchPlateauArgs, SimulateArgs};
 pub(crate) use self::upscale::{Layers, UpscaleArgs};
 
 /// Carries a pretrained language model further, in stages.
@@ -85,6 +89,10 @@ pub(crate) enum Verb {
     Train(TrainArgs),
     /// Continue a run from its newest valid checkpoint
     Resume(ResumeArgs),
+    /// Show where another batch controller would have grown on a run's losses
+    Replay(ReplayArgs),
+    /// Hold batch schedules against each other on a model whose best one is known
+    Simulate(SimulateArgs),
     /// Write a run's checkpoint as a Hugging Face folder
     Export(ExportArgs),
     /// Measure speed and memory
@@ -241,6 +249,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchVerb {
     /// Training steps of a 15.7M-parameter model: tokens/s, peak memory, model FLOP/s
     Train(BenchTrainArgs),
+    /// Plateau tests on simulated loss curves: false alarms, power, delay
+    Plateau(BenchPlateauArgs),
 }
 
 /// The arguments of `terrace bench train`.

@@ -6,7 +6,9 @@ mod export;
 mod inspect;
 mod plan;
 mod prepare;
+mod replay;
 mod resume;
+mod simulate;
 mod train;
 mod training;
 mod upscale;
@@ -25,6 +27,8 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Upscale(args) => upscale::run(&args, context),
         Verb::Train(args) => train::run(args, context),
         Verb::Resume(args) => resume::run(args, context),
+        Verb::Replay(args) => replay::run(&args, context),
+        Verb::Simulate(args) => simulate::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),

@@ -1,6 +1,7 @@
 //! Relations between values that the types alone cannot express.
 
 mod batch;
+mod simulate;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ use crate::mixture::{Mixture, MixtureWeights};
 use crate::node::{Document, KeyPath};
 use crate::prepare::PrepareConfig;
 use crate::run::{RunConfig, Stage};
+
+pub(crate) use self::simulate::simulate;
 
 /// What keeps the plan's arithmetic within 128 bits.
 const EXTENT_LIMIT: usize = 1 << 24;

@@ -31,6 +31,7 @@ mod quota;
 mod render;
 mod resolve;
 mod run;
+mod simulate;
 mod stages;
 mod warnings;
 
@@ -42,7 +43,7 @@ pub use error::{Diagnostic, Error};
 pub use explain::{Explanation, Provenance, render_explanation};
 pub use facts::{EditionFacts, Facts, HeldOutFacts, gather};
 pub use hugging_face::ArchitectureError;
-pub use load::{Loaded, load, load_prepare};
+pub use load::{Loaded, load, load_controller, load_prepare, load_simulate};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
@@ -57,4 +58,8 @@ pub use resolve::{PlanOptions, resolve};
 pub use run::{
     CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
     Validation,
+};
+pub use simulate::{
+    DeclaredConfig, GnsSqrtConfig, QuadraticConfig, RelativeDropConfig, SimulateConfig,
+    SimulatedOptimizer, SimulatedPlateau, SimulatedSource, SimulatedStage,
 };

@@ -16,6 +16,7 @@ use crate::node::{
 use crate::path::normalize;
 use crate::prepare::PrepareConfig;
 use crate::run::RunConfig;
+use crate::simulate::SimulateConfig;
 
 /// A configuration together with where its values came from.
 #[derive(Clone, Debug)]
@@ -35,6 +36,45 @@ pub struct Loaded<C = RunConfig> {
 /// or impossible.
 pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Loaded<RunConfig>, Error> {
     load_checked(path, overrides, check::run)
+}
+
+/// Reads the run file of a recorded run with another `[batch]` section, for [`load`]'s result.
+///
+/// The section of `controller` replaces that of `run` as a whole; without a file it stays. Overrides
+/// come last.
+///
+/// # Errors
+///
+/// As [`load`]; or the file says anything else than `[batch]`.
+pub fn load_controller(
+    run: &Path,
+    controller: Option<&Path>,
+    overrides: &[(String, String)],
+) -> Result<Loaded<RunConfig>, Error> {
+    let mut loader = Loader::default();
+    let mut root = loader.read_file(run, None)?;
+    if let Some(controller) = controller {
+        let node = loader.read_file(controller, None)?;
+        loader.only_batch(&node)?;
+        root.remove("batch");
+        root.merge(node);
+    }
+    for (path, value) in overrides {
+        loader.set(&mut root, path, value)?;
+    }
+    checked(Document { texts: loader.texts, root }, check::run)
+}
+
+/// Reads a file of `terrace simulate`, in the same way as [`load`].
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_simulate(
+    path: &Path,
+    overrides: &[(String, String)],
+) -> Result<Loaded<SimulateConfig>, Error> {
+    load_checked(path, overrides, check::simulate)
 }
 
 /// Reads a file of `terrace prepare`, in the same way as [`load`].
@@ -59,7 +99,13 @@ fn load_checked<C: DeserializeOwned + Serialize>(
     for (path, value) in overrides {
         loader.set(&mut root, path, value)?;
     }
-    let document = Document { texts: loader.texts, root };
+    checked(Document { texts: loader.texts, root }, check)
+}
+
+fn checked<C: DeserializeOwned + Serialize>(
+    document: Document,
+    check: fn(&C, &Document) -> Vec<Diagnostic>,
+) -> Result<Loaded<C>, Error> {
     let config = de::read(&document).map_err(|diagnostic| Error::Invalid(vec![diagnostic]))?;
     let problems = check(&config, &document);
     if problems.is_empty() {
@@ -121,6 +167,18 @@ impl Loader {
                 Ok(merged)
             }
             None => Ok(root),
+        }
+    }
+
+    /// A controller is not another run.
+    fn only_batch(&self, node: &Node) -> Result<(), Error> {
+        let Value::Table(entries) = &node.value else { return Ok(()) };
+        match entries.iter().find(|entry| entry.key != "batch") {
+            None => Ok(()),
+            Some(entry) => {
+                let message = format!("`{}`: a controller is only a [batch] section", entry.key);
+                Err(self.invalid(&entry.key_origin, message))
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub struct StepRecord {
     pub nats: f64,
     /// The mean loss per target of each source that the step drew from.
     pub nats_per_source: BTreeMap<String, f64>,
+    /// The targets of each source that the step drew from.
+    pub target_tokens_per_source: BTreeMap<String, u64>,
     /// The learning rate that the update used.
     pub learning_rate: f64,
     /// The global norm of the mean gradient before clipping.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Tokens};
+use terrace_policy::batch::Decision;
 
 use crate::TwinCosine;
 
@@ -59,6 +60,18 @@ pub struct StageReport {
     pub steps: u64,
     /// The held-out bits per byte of each source at its end; empty if it has not ended.
     pub bits_per_byte: BTreeMap<String, f64>,
+}
+
+impl BatchGrowth {
+    /// What a decision to grow did, in tokens.
+    pub(crate) fn of(decision: &Decision, sequence_length: u64, reason: String) -> Self {
+        Self {
+            tokens_seen: decision.tokens_seen,
+            from_tokens: Tokens(decision.from_sequences * sequence_length),
+            to_tokens: Tokens(decision.to_sequences * sequence_length),
+            reason,
+        }
+    }
 }
 
 /// One growth of the batch.

@@ -146,7 +146,7 @@ fn assemble<'a>(
         config.validation.sequences_per_source,
         training.micro_batch_sequences,
     )?;
-    let controller = controller(config)?;
+    let controller = batch_controller(config)?;
     let state = RunState {
         seed: config.seed,
         model: model_fingerprint(&model.architecture),
@@ -272,7 +272,7 @@ fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
     Loader::open(schedule, &editions, training.sequence_length, training.micro_batch_sequences)
 }
 
-fn stage_specs(
+pub(crate) fn stage_specs(
     config: &RunConfig,
     plan: &RunPlan,
     names: &[String],
@@ -317,10 +317,17 @@ fn trained(config: &RunConfig, map: Option<&LayerMap>, stage: usize) -> Trained 
     }
 }
 
-fn controller(config: &RunConfig) -> Result<BatchController, Error> {
+pub(crate) fn batch_controller(config: &RunConfig) -> Result<BatchController, Error> {
+    let length = config.training.sequence_length as u64;
+    let first = config.batch.first_tokens().0 / length;
+    Ok(BatchController::new(batch_policy(config), length, first)?)
+}
+
+/// What the run file says about the batch, in sequences.
+pub(crate) fn batch_policy(config: &RunConfig) -> BatchPolicy {
     let length = config.training.sequence_length as u64;
     let batch = &config.batch;
-    let policy = match batch.mode {
+    match batch.mode {
         BatchMode::Fixed => BatchPolicy::Fixed,
         BatchMode::Steps => {
             let entries = batch.schedule.iter().flat_map(|schedule| &schedule.0);
@@ -339,7 +346,5 @@ fn controller(config: &RunConfig) -> Result<BatchController, Error> {
                 ..PlateauSettings::new(plateau.nats_per_percent, plateau.alpha)
             })
         }
-    };
-    let first = batch.first_tokens().0 / length;
-    Ok(BatchController::new(policy, length, first)?)
+    }
 }

@@ -192,6 +192,7 @@ impl Trainer<'_> {
         self.timing.seconds += seconds;
         let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
         let per_source = self.loader.names().iter().zip(losses);
+        let drawn = per_source.filter(|(_, loss)| loss.targets > 0);
         StepRecord {
             step: self.state.progress.steps,
             stage: stage.name.clone(),
@@ -199,9 +200,12 @@ impl Trainer<'_> {
             batch_tokens: Tokens(tokens),
             target_tokens: applied.target_tokens,
             nats: nats / applied.target_tokens as f64,
-            nats_per_source: per_source
-                .filter(|(_, loss)| loss.targets > 0)
+            nats_per_source: drawn
+                .clone()
                 .map(|(name, loss)| (name.clone(), loss.nats / loss.targets as f64))
+                .collect(),
+            target_tokens_per_source: drawn
+                .map(|(name, loss)| (name.clone(), loss.targets))
                 .collect(),
             learning_rate,
             gradient_norm: applied.gradient_norm,
@@ -262,14 +266,8 @@ impl Trainer<'_> {
             self.validate_base()?;
             self.validate(Some(BEFORE))?;
         }
-        let decision = self.controller.on_stage_start(StageInfo {
-            index,
-            start_tokens: stage.starts_at,
-            budget_tokens: stage.budget,
-            batch: stage.batch,
-            settle_tokens: settle_tokens(stage, self.config.optimizer.warmup_tokens),
-            reference_weights: stage.reference_weights.clone(),
-        });
+        let info = stage_info(index, stage, self.config.optimizer.warmup_tokens);
+        let decision = self.controller.on_stage_start(info);
         self.state.progress.entered = true;
         self.state.progress.stage_sequences = 0;
         self.state.stage_steps.push(0);
@@ -288,12 +286,7 @@ impl Trainer<'_> {
         let length = self.config.training.sequence_length as u64;
         let grew = decision.kind == DecisionKind::Grow;
         if grew {
-            self.state.growths.push(BatchGrowth {
-                tokens_seen: decision.tokens_seen,
-                from_tokens: Tokens(decision.from_sequences * length),
-                to_tokens: Tokens(decision.to_sequences * length),
-                reason: reason(decision),
-            });
+            self.state.growths.push(BatchGrowth::of(decision, length, reason(decision)));
         }
         self.observer.event(&Event::Decision { summary: &reason(decision), grew });
         Ok(())
@@ -497,13 +490,26 @@ fn losses_per_source(batch: &StepBatch, applied: &Applied, sources: usize) -> Ve
     losses
 }
 
+/// What the batch controller is told when a stage begins.
+pub(crate) fn stage_info(index: usize, stage: &StageSpec, warmup: Tokens) -> StageInfo {
+    StageInfo {
+        index,
+        start_tokens: stage.starts_at,
+        budget_tokens: stage.budget,
+        batch: stage.batch,
+        settle_tokens: settle_tokens(stage, warmup),
+        reference_weights: stage.reference_weights.clone(),
+    }
+}
+
 /// The tokens at a stage's beginning that say nothing about a slope: a hundredth of the stage, or
 /// what is left of the warm-up.
 fn settle_tokens(stage: &StageSpec, warmup: Tokens) -> Tokens {
     Tokens((stage.budget.0 / 100).max(warmup.0.saturating_sub(stage.starts_at.0)))
 }
 
-fn reason(decision: &Decision) -> String {
+/// A decision in words, with its numbers.
+pub(crate) fn reason(decision: &Decision) -> String {
     match &decision.evidence {
         Some(evidence) => format!(
             "{}: slope {:+.2e} ± {:.1e} nats per step over {} steps, threshold -{:.1e}",

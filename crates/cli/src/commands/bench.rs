@@ -1,5 +1,6 @@
 //! `terrace bench`: speed and memory, measured.
 
+mod plateau;
 mod train;
 
 use crate::args::{BenchArgs, BenchVerb};
@@ -11,5 +12,6 @@ use crate::exit::ExitCode;
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliError> {
     match args.what {
         BenchVerb::Train(args) => train::run(&args, context),
+        BenchVerb::Plateau(args) => plateau::run(&args, context),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use terrace_config::{PlanOptions, gather, load, load_prepare, resolve};
+use terrace_config::{PlanOptions, gather, load, load_prepare, load_simulate, resolve};
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -35,6 +35,13 @@ fn every_run_file_makes_a_plan() {
 fn every_prepare_file_loads() {
     for file in toml_files(&configs().join("prepare")) {
         load_prepare(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn every_simulation_loads() {
+    for file in toml_files(&configs().join("simulate")) {
+        load_simulate(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
@@ -106,11 +113,29 @@ const THE_REST_OF_PREPARE: [(&str, &str); 4] = [
     ("held_out.0.format", "jsonl"),
 ];
 
+const MINIMAL_SIMULATION: &str = r#"
+[quadratic]
+dimension = 1
+curvature_power = 1.0
+noise_power = 1.0
+learning_rate = 0.1
+[sources.NAME]
+distance = 1.0
+[[stages]]
+name = "x"
+budget_examples = 1
+mixture = { NAME = 1.0 }
+"#;
+
+const THE_REST_OF_A_SIMULATION: [(&str, &str); 2] =
+    [("plateau.maximum_batch", "8"), ("declared.schedule", "\"0:4\"")];
+
 #[test]
 fn the_readme_describes_every_key_and_its_default() {
     let readme = std::fs::read_to_string(configs().join("README.md")).unwrap();
     let (_, tables) = readme.split_once("## A run file").unwrap();
-    let (run, prepare) = tables.split_once("## A file of `terrace prepare`").unwrap();
+    let (run, tables) = tables.split_once("## A file of `terrace prepare`").unwrap();
+    let (prepare, simulate) = tables.split_once("## A file of `terrace simulate`").unwrap();
 
     let mut rest = THE_REST_OF_A_RUN.map(owned).to_vec();
     rest.push(owned(("stages.0.mixture_end", "{ NAME = 1 }")));
@@ -130,6 +155,15 @@ fn the_readme_describes_every_key_and_its_default() {
         serde_json::to_value(load_prepare(path, set).unwrap().config).unwrap()
     });
     compare(prepare, MINIMAL_PREPARE, &minimal, &complete);
+
+    let rest = THE_REST_OF_A_SIMULATION.map(owned).to_vec();
+    let minimal = leaves(MINIMAL_SIMULATION, &[], |path, set| {
+        serde_json::to_value(load_simulate(path, set).unwrap().config).unwrap()
+    });
+    let complete = leaves(MINIMAL_SIMULATION, &rest, |path, set| {
+        serde_json::to_value(load_simulate(path, set).unwrap().config).unwrap()
+    });
+    compare(simulate, MINIMAL_SIMULATION, &minimal, &complete);
 }
 
 fn owned((path, value): (&str, &str)) -> (String, String) {
