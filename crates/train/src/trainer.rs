@@ -1,27 +1,29 @@
 //! The step loop.
 
-use std::collections::BTreeMap;
+mod reporting;
+mod saving;
+mod stepping;
+mod validating;
+
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use terrace_base::Tokens;
-use terrace_checkpoint::{Checkpoint, Facts, RunLayout, RunLock, Saved, Store};
+use terrace_checkpoint::{RunLayout, RunLock, Saved, Store};
 use terrace_config::RunConfig;
-use terrace_model::{CausalLm, hf};
+use terrace_model::CausalLm;
 use terrace_policy::batch::{
-    BatchController, Decision, DecisionKind, Observation, SourceLoss as ObservedLoss, StageBatch,
-    StageInfo,
+    BatchController, Decision, DecisionKind, Observation, StageBatch, StageInfo,
 };
-use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
+use terrace_policy::cadence::Cadence;
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
 
+use self::stepping::losses_per_source;
 use crate::logs::Logs;
-use crate::restore::write_segments;
 use crate::{
-    Applied, BASE, BEFORE, BadStep, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets,
-    Loader, Observer, Optimizer, RunState, SourceLoss, StageReport, StepBatch, StepOutcome,
-    StepRecord, StopFlag, TrainReport, Trained, UpscaleReport, train_step, twin_cosines,
+    Applied, BEFORE, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
+    Optimizer, RunState, StepBatch, StepOutcome, StopFlag, TrainReport, Trained, train_step,
 };
 
 /// A run in progress.
@@ -177,75 +179,6 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn record(
-        &mut self,
-        stage: &StageSpec,
-        batch: &StepBatch,
-        applied: &Applied,
-        losses: &[ObservedLoss],
-        learning_rate: f64,
-        begin: Instant,
-    ) -> StepRecord {
-        let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
-        let seconds = begin.elapsed().as_secs_f64();
-        self.timing.tokens += tokens;
-        self.timing.seconds += seconds;
-        let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
-        let per_source = self.loader.names().iter().zip(losses);
-        StepRecord {
-            step: self.state.progress.steps,
-            stage: stage.name.clone(),
-            tokens_seen: self.state.progress.tokens_seen,
-            batch_tokens: Tokens(tokens),
-            target_tokens: applied.target_tokens,
-            nats: nats / applied.target_tokens as f64,
-            nats_per_source: per_source
-                .filter(|(_, loss)| loss.targets > 0)
-                .map(|(name, loss)| (name.clone(), loss.nats / loss.targets as f64))
-                .collect(),
-            learning_rate,
-            gradient_norm: applied.gradient_norm,
-            token_digest: batch.token_digest(),
-            seconds,
-            tokens_per_second: tokens as f64 / seconds,
-            mfu: None,
-        }
-    }
-
-    fn refused(
-        &mut self,
-        stage: &StageSpec,
-        batch: &StepBatch,
-        reason: String,
-        rows: &[usize],
-    ) -> Result<(), Error> {
-        self.state.progress.consecutive_bad_steps += 1;
-        let consecutive = self.state.progress.consecutive_bad_steps;
-        let suspects: Vec<_> = if rows.is_empty() {
-            batch.draws.iter().collect()
-        } else {
-            rows.iter().map(|row| &batch.draws[*row]).collect()
-        };
-        let bad = BadStep {
-            tokens_seen: self.state.progress.tokens_seen,
-            reason,
-            windows: suspects.into_iter().map(|draw| self.loader.name(draw)).collect(),
-            consecutive,
-        };
-        self.note("bad_step", serde_json::to_value(&bad).expect("records always serialise"))?;
-        self.observer.event(&Event::BadStep(&bad));
-        if consecutive < self.config.training.max_consecutive_bad_steps {
-            return Ok(());
-        }
-        self.save(stage)?;
-        let (_, saved) = self.saved.as_ref().expect("it was just saved");
-        Err(Error::BadSteps {
-            count: consecutive,
-            tokens_seen: bad.tokens_seen.0,
-            checkpoint: saved.path.clone(),
-        })
-    }
-
     /// Begins a stage, unless the run was resumed within it.
     fn enter(&mut self, stage: &StageSpec) -> Result<(), Error> {
         let index = self.state.progress.stage;
@@ -299,112 +232,6 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Measures the model before it was made deeper, so that both can be told apart.
-    fn validate_base(&mut self) -> Result<(), Error> {
-        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
-        let base = hf::load(path, &self.model.device())?;
-        let engine = self.engine.for_model(&base.architecture);
-        let sources = measure(&self.held_out, &engine, &base, self.observer);
-        self.validated(Some(BASE), sources)
-    }
-
-    fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
-        let sources = measure(&self.held_out, &self.engine, &self.model, self.observer);
-        self.validated(after, sources)
-    }
-
-    fn validated(
-        &mut self,
-        after: Option<&str>,
-        sources: BTreeMap<String, SourceLoss>,
-    ) -> Result<(), Error> {
-        let tokens_seen = self.state.progress.tokens_seen;
-        let held_out = HeldOut { after: after.map(str::to_owned), tokens_seen, sources };
-        let bits = held_out.bits_per_byte();
-        let mut details = json!({"tokens_seen": tokens_seen, "bits_per_byte": bits});
-        if after == Some(BASE) {
-            details["model"] = json!("base");
-        } else if let Some(map) = &self.map {
-            details["twins"] = json!(twin_cosines(&self.model, map));
-        }
-        self.note("held_out", details)?;
-        self.observer.event(&Event::Validated(&held_out));
-        // What is measured within a stage is for people; only the edges of stages are the run's.
-        if held_out.after.is_some() {
-            self.state.held_out.push(held_out.clone());
-        }
-        self.measured = Some(held_out);
-        Ok(())
-    }
-
-    fn save_is_due(&self, before: Tokens, after: Tokens) -> bool {
-        let checkpoint = &self.config.checkpoint;
-        let by_tokens = Cadence { every: checkpoint.every_tokens.unwrap_or_default() };
-        let steps = self.state.progress.steps;
-        let by_steps = checkpoint.every_steps.is_some_and(|n| n > 0 && steps.is_multiple_of(n));
-        by_steps || by_tokens.due(before, after)
-    }
-
-    /// Saves the whole state, unless this very state is saved already.
-    fn save(&mut self, stage: &StageSpec) -> Result<(), Error> {
-        self.state.controller = self.controller.state().clone();
-        if self.saved.as_ref().is_some_and(|(state, _)| *state == self.state) {
-            return Ok(());
-        }
-        let logs = self.logs.positions()?;
-        let tokens_seen = self.state.progress.tokens_seen;
-        let measured =
-            self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
-        let facts = Facts {
-            tokens_seen,
-            step: self.state.progress.steps,
-            stage: stage.name.clone(),
-            held_out_loss: measured.and_then(HeldOut::mean_nats),
-        };
-        let mut writer = self.store.begin(facts, self.checkpoint_bytes)?;
-        write_segments(&mut writer, &self.model, &self.optimizer)?;
-        writer.state(&self.state)?;
-        writer.logs(&logs)?;
-        let saved = writer.finish()?;
-        self.observer.event(&Event::Saved { path: &saved.path, bytes: saved.bytes });
-        self.saved = Some((self.state.clone(), saved));
-        self.retain()
-    }
-
-    /// Removes the checkpoints that the retention policy gives up.
-    fn retain(&mut self) -> Result<(), Error> {
-        let checkpoint = &self.config.checkpoint;
-        let policy = RetentionPolicy {
-            keep_last: checkpoint.keep_last,
-            keep_every_tokens: Some(checkpoint.keep_every_tokens).filter(|every| every.0 > 0),
-            keep_best: checkpoint.keep_best,
-        };
-        let saved = self.store.list()?.checkpoints;
-        let known = |checkpoint: &Checkpoint| CheckpointFacts {
-            tokens_seen: checkpoint.tokens_seen(),
-            is_valid: true,
-            held_out_nats: checkpoint.facts().held_out_loss,
-        };
-        let facts: Vec<CheckpointFacts> = saved.iter().map(known).collect();
-        for (checkpoint, verdict) in saved.iter().zip(retain(&facts, &policy)) {
-            if verdict == Retention::Remove {
-                self.store.remove(checkpoint.tokens_seen())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on from a saved state.
-    pub(crate) fn adopt(&mut self, saved: RunState) -> Result<(), Error> {
-        self.state = saved;
-        self.state.cursor = self.loader.schedule().resume(&self.state.cursor)?;
-        let policy = self.controller.policy().clone();
-        let length = self.config.training.sequence_length as u64;
-        let controller = self.state.controller.clone();
-        self.controller = BatchController::restore(policy, length, controller)?;
-        Ok(())
-    }
-
     /// Adds a line to `journal.jsonl`.
     pub(crate) fn note(&mut self, event: &str, details: Value) -> Result<(), Error> {
         self.logs.journal(&json!({"event": event, "details": details}))
@@ -418,83 +245,6 @@ impl Trainer<'_> {
         self.observer.event(&Event::Stopped { tokens_seen });
         self.report(false)
     }
-
-    fn report(mut self, complete: bool) -> Result<TrainReport, Error> {
-        if self.saved.is_none() {
-            // A resumed run that had nothing left to do has saved nothing itself.
-            let last = self.stages.last().expect("a plan has stages").clone();
-            self.save(&last)?;
-        }
-        let (_, saved) = self.saved.as_ref().expect("it was saved");
-        let report = TrainReport {
-            run_directory: self.layout.root.clone(),
-            complete,
-            tokens_seen: self.state.progress.tokens_seen,
-            upscale: self.upscale_report(),
-            bits_per_byte_before: self.bits_after(BEFORE),
-            stages: self.stage_reports(),
-            batch_growths: self.state.growths.clone(),
-            tokens_per_second: (self.timing.seconds > 0.0)
-                .then(|| self.timing.tokens as f64 / self.timing.seconds),
-            state_digest: saved.state_digest,
-        };
-        let path = self.layout.report();
-        let text = serde_json::to_string_pretty(&report).expect("reports always serialise");
-        terrace_base::fs::write_atomic(&path, text.as_bytes())
-            .map_err(|source| Error::Log { path, source })?;
-        Ok(report)
-    }
-
-    fn upscale_report(&self) -> Option<UpscaleReport> {
-        let (map, upscale) = (self.map.as_ref()?, self.config.model.upscale.as_ref()?);
-        Some(UpscaleReport {
-            selection: upscale.layers.to_string(),
-            source_layers: map.source_layers(),
-            layers: map.layers().len(),
-            bits_per_byte_base: self.bits_after(BASE),
-            twins: twin_cosines(&self.model, map),
-        })
-    }
-
-    fn stage_reports(&self) -> Vec<StageReport> {
-        let progress = &self.state.progress;
-        let current =
-            Tokens(progress.stage_sequences * self.config.training.sequence_length as u64);
-        let stages = self.stages.iter().zip(&self.state.stage_steps).enumerate();
-        stages
-            .map(|(index, (stage, steps))| StageReport {
-                name: stage.name.clone(),
-                tokens: if index < progress.stage { stage.budget } else { current },
-                steps: *steps,
-                bits_per_byte: self.bits_after(&stage.name),
-            })
-            .collect()
-    }
-
-    fn bits_after(&self, name: &str) -> BTreeMap<String, f64> {
-        let found = self.state.held_out.iter().find(|h| h.after.as_deref() == Some(name));
-        found.map(HeldOut::bits_per_byte).unwrap_or_default()
-    }
-}
-
-fn measure(
-    held_out: &HeldOutSets,
-    engine: &Engine,
-    model: &CausalLm,
-    observer: &mut dyn Observer,
-) -> BTreeMap<String, SourceLoss> {
-    let total = held_out.sequences();
-    held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
-}
-
-fn losses_per_source(batch: &StepBatch, applied: &Applied, sources: usize) -> Vec<ObservedLoss> {
-    let mut losses = vec![ObservedLoss { nats: 0.0, targets: 0 }; sources];
-    let rows = batch.micro_batches.iter().flat_map(|m| m.sources.iter().zip(&m.target_tokens));
-    for ((source, targets), nats) in rows.zip(&applied.nats_per_row) {
-        losses[*source].nats += f64::from(*nats);
-        losses[*source].targets += u64::from(*targets);
-    }
-    losses
 }
 
 /// The tokens at a stage's beginning that say nothing about a slope: a hundredth of the stage, or
