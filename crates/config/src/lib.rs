@@ -11,6 +11,7 @@ mod bytes;
 mod caps;
 mod check;
 mod de;
+mod decay;
 mod decimal;
 mod device;
 mod error;
@@ -36,6 +37,7 @@ mod warnings;
 
 pub use batch::{Batch, BatchMode, BatchSchedule, Plateau, ScheduleEntry, StageBatch};
 pub use bytes::{Bytes, ParseBytesError};
+pub use decay::RateDecay;
 pub use decimal::{Decimal, ParseDecimalError};
 pub use device::DeviceChoice;
 pub use error::{Diagnostic, Error};
@@ -47,8 +49,8 @@ pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepSha
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
-    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
-    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, DecayPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan,
+    PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};

@@ -118,7 +118,22 @@ fn stage_warnings(config: &RunConfig, stage: &StagePlan) -> Vec<String> {
         ));
     }
     warnings.extend(growth(config, stage));
+    warnings.extend(growth_in_decay(stage));
     warnings
+}
+
+/// A batch that was to grow in a stage whose rate falls from the first step on.
+fn growth_in_decay(stage: &StagePlan) -> Option<String> {
+    let decay = stage.decay.as_ref()?;
+    let whole = decay.starts_at_tokens == stage.starts_at_tokens;
+    let grows = stage.rungs.iter().filter(|rung| rung.plateau.is_some()).count() > 1;
+    (whole && grows).then(|| {
+        format!(
+            "stage {:?}: its learning rate decays throughout, so that no loss is taken for a \
+             plateau and the batch stays",
+            stage.name
+        )
+    })
 }
 
 /// Why the controller may have no chance to grow the batch in a stage.

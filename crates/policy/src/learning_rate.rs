@@ -99,6 +99,12 @@ impl LearningRate {
         self.decay.is_some_and(|decay| tokens_seen > decay.start())
     }
 
+    /// How it falls at the end of its stage, if it does.
+    #[must_use]
+    pub fn decay(self) -> Option<Decay> {
+        self.decay
+    }
+
     /// The rate after the warm-up and before any decay.
     #[must_use]
     pub fn peak(self) -> f64 {

@@ -104,6 +104,12 @@ impl Decay {
         self.tokens
     }
 
+    /// The curve.
+    #[must_use]
+    pub fn shape(self) -> DecayShape {
+        self.shape
+    }
+
     /// The factor of the peak after `tokens_seen`: 1 until it begins, the final fraction at its end
     /// and behind it.
     #[must_use]
