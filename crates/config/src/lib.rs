@@ -32,6 +32,7 @@ mod quota;
 mod render;
 mod resolve;
 mod run;
+mod spikes;
 mod stages;
 mod warnings;
 
@@ -60,3 +61,4 @@ pub use run::{
     CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
     Validation,
 };
+pub use spikes::Spikes;

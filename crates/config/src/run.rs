@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use terrace_base::{Seed, Tokens};
-use terrace_policy::spike::SpikeSettings;
 
 use crate::batch::{Batch, StageBatch};
 use crate::bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::error::Error;
 use crate::mixture::Mixture;
 use crate::model::ModelConfig;
 use crate::path;
+use crate::spikes::Spikes;
 
 /// A run as written: what to train, on what, in which stages.
 ///
@@ -44,7 +44,7 @@ pub struct RunConfig {
     pub batch: Batch,
     /// What counts as a loss spike, and what is done about it.
     #[serde(default)]
-    pub spikes: SpikeSettings,
+    pub spikes: Spikes,
     /// When the state is saved, and what is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,

@@ -1,4 +1,4 @@
-//! What counts as a spike, and what is done about it: the section `[spikes]` of a run file.
+//! What counts as a spike, and what is done about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +38,7 @@ impl SpikePolicy {
 }
 
 /// What counts as a spike, and what is done about it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SpikeSettings {
     /// What is done.
     pub policy: SpikePolicy,

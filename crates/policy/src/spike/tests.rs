@@ -141,8 +141,9 @@ fn the_run_goes_back_when_a_spike_lasts() {
         Rewind { began: 103 * BATCH, skip_start: 102 * BATCH, skip_end: 106 * BATCH, rewinds: 1 };
     assert_eq!(rewind, expected);
     let mut back = good;
-    back.rewound(&rewind);
+    back.rewound(&watch, &rewind);
     assert_eq!((back.rewinds(), back.needs_state_before()), (1, None));
+    assert_eq!(back.passed_over(), [[102 * BATCH, 106 * BATCH]]);
     // It still knows the losses before the spike.
     assert_eq!(act(&mut back, 200, 9.0), Action::Withhold);
 }
@@ -157,8 +158,8 @@ fn it_gives_up_after_the_last_rewind() {
     for number in 100..103 {
         let action = watch.judge(&settings, &step(number, 9.0, 1.0)).action;
         if let Action::Rewind(rewind) = action {
-            // A new baseline does not forget how often the run has gone back.
-            watch.rewound(&rewind);
+            let given_up = watch.clone();
+            watch.rewound(&given_up, &rewind);
         }
         actions.push(action);
     }
@@ -168,6 +169,7 @@ fn it_gives_up_after_the_last_rewind() {
         other => panic!("{other:?}"),
     });
     assert_eq!(counts.collect::<Vec<_>>(), [(true, 1), (true, 2), (false, 3)]);
+    // A new baseline does not forget how often the run has gone back.
     watch.rebaseline();
     assert_eq!(watch.rewinds(), 2);
 }
@@ -229,8 +231,9 @@ proptest! {
                 prop_assert!(rewind.skip_start <= rewind.began && rewind.began < rewind.skip_end);
                 prop_assert_eq!(rewind.skip_end, end);
                 prop_assert_eq!(rewind.rewinds, lives.rewinds() + 1);
-                lives.rewound(&rewind);
-                dies.rewound(&rewind);
+                let given_up = lives.clone();
+                lives.rewound(&given_up, &rewind);
+                dies.rewound(&given_up, &rewind);
             }
             dies = serde_json::from_str(&serde_json::to_string(&dies).unwrap()).unwrap();
             prop_assert_eq!(&dies, &lives);

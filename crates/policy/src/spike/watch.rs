@@ -75,9 +75,10 @@ pub struct SpikeWatch {
     detector: Detector,
     /// Where the last applied steps began, the newest last.
     before: VecDeque<u64>,
-    /// The spike that goes on.
+    /// The spike that goes on, where the run may go back for it.
     episode: Option<Episode>,
-    rewinds: u32,
+    /// What the run passes over because it went back, in the order in which it did: `start..end`.
+    passed_over: Vec<[u64; 2]>,
 }
 
 /// Spiking steps in a row.
@@ -113,27 +114,27 @@ impl SpikeWatch {
     /// Takes note of a step over the sequences `start..end` whose loss or gradient is not finite: its
     /// update is withheld anyway, and for the rewind policy it is a spike like any other.
     pub fn not_finite(&mut self, settings: &SpikeSettings, [start, end]: [u64; 2]) -> Action {
-        match settings.policy {
-            SpikePolicy::Rewind => self.spiked(settings, start, end),
-            SpikePolicy::Off | SpikePolicy::Record | SpikePolicy::Skip => Action::Withhold,
-        }
+        self.spiked(settings, start, end)
     }
 
     fn spiked(&mut self, settings: &SpikeSettings, start: u64, end: u64) -> Action {
+        if settings.policy != SpikePolicy::Rewind {
+            return Action::Withhold;
+        }
         let skip_start = self.before.front().copied().unwrap_or(start);
         let first = Episode { began: start, skip_start, steps: 0 };
         let episode = self.episode.get_or_insert(first);
         episode.steps += 1;
-        if settings.policy != SpikePolicy::Rewind || episode.steps < settings.rewind_after_steps {
+        if episode.steps < settings.rewind_after_steps {
             return Action::Withhold;
         }
         let rewind = Rewind {
             began: episode.began,
             skip_start: episode.skip_start,
             skip_end: end,
-            rewinds: self.rewinds + 1,
+            rewinds: self.rewinds() + 1,
         };
-        match self.rewinds < settings.max_rewinds {
+        match self.rewinds() < settings.max_rewinds {
             true => Action::Rewind(rewind),
             false => Action::GiveUp(rewind),
         }
@@ -142,16 +143,29 @@ impl SpikeWatch {
     /// The losses to come are not comparable with those so far: a stage or a mixture began, or the
     /// batch changed.
     pub fn rebaseline(&mut self) {
-        *self = Self { rewinds: self.rewinds, ..Self::default() };
+        let passed_over = std::mem::take(&mut self.passed_over);
+        *self = Self { passed_over, ..Self::default() };
     }
 
-    /// The run has gone back: this is the memory of the state that it went back to.
-    pub fn rewound(&mut self, rewind: &Rewind) {
+    /// The run has gone back, and this is the memory of the state that it went back to: it learns
+    /// what the run that was given up knew to pass over, and what else there is now.
+    ///
+    /// Nothing but these ranges crosses over, so that the run goes on in the same way however far
+    /// back the state was.
+    pub fn rewound(&mut self, given_up: &Self, rewind: &Rewind) {
         self.episode = None;
-        self.rewinds = rewind.rewinds;
+        self.passed_over.clone_from(&given_up.passed_over);
+        self.passed_over.push([rewind.skip_start, rewind.skip_end]);
     }
 
-    /// While a spike goes on, the sequence that a state to go back to must not have seen.
+    /// What the run passes over because it went back: ranges `start..end` of sequences, which may
+    /// overlap.
+    #[must_use]
+    pub fn passed_over(&self) -> &[[u64; 2]] {
+        &self.passed_over
+    }
+
+    /// While a spike goes on that the run may go back for, the sequence that a state to go back to must not have seen.
     #[must_use]
     pub fn needs_state_before(&self) -> Option<u64> {
         self.episode.as_ref().map(|episode| episode.skip_start)
@@ -160,6 +174,6 @@ impl SpikeWatch {
     /// How often the run has gone back.
     #[must_use]
     pub fn rewinds(&self) -> u32 {
-        self.rewinds
+        u32::try_from(self.passed_over.len()).unwrap_or(u32::MAX)
     }
 }
