@@ -1,7 +1,9 @@
 //! The step loop.
 
 mod reporting;
+mod rewinding;
 mod saving;
+mod spiking;
 mod stepping;
 mod validating;
 
@@ -18,12 +20,15 @@ use terrace_policy::batch::{
 use terrace_policy::cadence::Cadence;
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
+use terrace_policy::spike::{Rewind, SpikePolicy, SpikeSettings};
 
+use self::spiking::{Spike, step_loss};
 use self::stepping::losses_per_source;
 use crate::logs::Logs;
 use crate::{
     Applied, BEFORE, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
-    Optimizer, RunState, StepBatch, StepOutcome, StopFlag, TrainReport, Trained, train_step,
+    Optimizer, RunState, StepBatch, StepOutcome, StepUpdate, StopFlag, TrainReport, Trained,
+    judged_step,
 };
 
 /// A run in progress.
@@ -43,6 +48,7 @@ pub struct Trainer<'a> {
     pub(crate) loader: Loader,
     pub(crate) held_out: HeldOutSets,
     pub(crate) controller: BatchController,
+    pub(crate) spike_settings: SpikeSettings,
     pub(crate) state: RunState,
     pub(crate) logs: Logs,
     pub(crate) layout: RunLayout,
@@ -81,58 +87,91 @@ impl Trainer<'_> {
     ///
     /// # Errors
     ///
-    /// A file cannot be read or written, or too many steps in a row are not finite; what was saved
-    /// before stays valid.
+    /// A file cannot be read or written, too many steps in a row were not applied, or a loss spike
+    /// lasts and the run may not go back once more; what was saved before stays valid.
     pub fn run(mut self) -> Result<TrainReport, Error> {
-        while let Some(stage) = self.stages.get(self.state.progress.stage).cloned() {
+        'stages: while let Some(stage) = self.stages.get(self.state.progress.stage).cloned() {
             self.enter(&stage)?;
             while self.state.progress.stage_sequences < stage.sequences {
                 if self.stop.requested() {
                     return self.halt();
                 }
-                self.step(&stage)?;
+                if let Some(rewind) = self.step(&stage)? {
+                    self.rewind(&stage, rewind)?;
+                    continue 'stages;
+                }
             }
             self.leave(&stage)?;
         }
         self.report(true)
     }
 
-    fn step(&mut self, stage: &StageSpec) -> Result<(), Error> {
+    /// Takes the next step; gives where to go back to if a spike asks for it.
+    fn step(&mut self, stage: &StageSpec) -> Result<Option<Rewind>, Error> {
         let begin = Instant::now();
         let before = self.state.progress.tokens_seen;
-        let left = stage.sequences - self.state.progress.stage_sequences;
-        let sequences = self.controller.batch_sequences().min(left);
+        self.pass_over(stage)?;
+        let sequences = self.next_sequences(stage);
+        if sequences == 0 {
+            return Ok(None);
+        }
         let cursor = self.state.cursor.clone();
         let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
-        let learning_rate = stage.learning_rate.at(before, tokens);
+        let learning_rate = stage.learning_rate.at(self.state.progress.tokens_seen, tokens);
 
-        let outcome = train_step(
+        let whole = self.controller.batch_sequences();
+        let mut spike = None;
+        let outcome = judged_step(
             &self.engine,
             &mut self.model,
             &mut self.optimizer,
             &batch.micro_batches,
-            learning_rate,
-            self.config.training.gradient_norm_max,
-            &stage.trained,
+            StepUpdate {
+                learning_rate,
+                gradient_norm_max: self.config.training.gradient_norm_max,
+                trained: &stage.trained,
+            },
+            |applied| {
+                let step = step_loss(&batch, applied, whole);
+                let verdict = self.state.spikes.judge(&self.spike_settings, &step);
+                spike = Spike::of(verdict, applied);
+                spike.as_ref().and_then(Spike::reason_to_withhold)
+            },
         );
         self.advance(&batch);
         match outcome {
             StepOutcome::Applied(applied) => {
                 self.applied(stage, &batch, &applied, learning_rate, begin)?;
+                self.note_spike(&batch, spike.as_ref(), true)?;
             }
             StepOutcome::Refused { reason, rows } => {
-                let cursor_after = self.state.cursor.clone();
-                self.state.journal.record(&cursor, &cursor_after);
-                self.refused(stage, &batch, reason, &rows)?;
+                self.state.journal.record(&cursor, &self.state.cursor);
+                let rewind = self.refused(stage, &batch, reason, &rows, spike.as_ref())?;
+                if rewind.is_some() {
+                    return Ok(rewind);
+                }
             }
         }
+        self.after_step(stage, before)?;
+        Ok(None)
+    }
+
+    /// What the tokens of a step make due.
+    fn after_step(&mut self, stage: &StageSpec, before: Tokens) -> Result<(), Error> {
         let after = self.state.progress.tokens_seen;
+        if stage.learning_rate.decays(after) && !stage.learning_rate.decays(before) {
+            let reason = "the learning rate falls from here to the end of the stage: no loss is \
+                          taken for a plateau";
+            let decision = self.controller.rebaseline(after, reason.to_owned());
+            self.decided(&decision)?;
+        }
         let validation = Cadence { every: self.config.validation.every_tokens };
         if validation.due(before, after) {
             self.validate(None)?;
         }
-        if self.save_is_due(before, after) {
+        // A state within a spike is none to go back to.
+        if self.save_is_due(before, after) && self.state.spikes.needs_state_before().is_none() {
             self.save(stage)?;
         }
         Ok(())
@@ -155,8 +194,9 @@ impl Trainer<'_> {
         learning_rate: f64,
         begin: Instant,
     ) -> Result<(), Error> {
-        let progress = &mut self.state.progress;
-        progress.updates += 1;
+        let batch_tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
+        let began = Tokens(self.state.progress.tokens_seen.0 - batch_tokens);
+        self.state.progress.updates += 1;
         self.state.segment_updates.copy_from_slice(self.optimizer.updates());
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
@@ -168,7 +208,8 @@ impl Trainer<'_> {
             sources: &losses,
             learning_rate,
             is_bad: false,
-            is_spike: false,
+            // A falling rate makes the loss fall, and stop falling, whatever the batch is.
+            is_spike: stage.learning_rate.decays(began),
         };
         if let Some(decision) = self.controller.observe(observation) {
             self.decided(&decision)?;
@@ -206,7 +247,12 @@ impl Trainer<'_> {
         self.state.progress.entered = true;
         self.state.progress.stage_sequences = 0;
         self.state.stage_steps.push(0);
-        self.decided(&decision)
+        self.decided(&decision)?;
+        if index == 0 && self.spike_settings.policy == SpikePolicy::Rewind {
+            // There has to be a state to go back to, however early a spike comes.
+            self.save(stage)?;
+        }
+        Ok(())
     }
 
     fn leave(&mut self, stage: &StageSpec) -> Result<(), Error> {
@@ -220,6 +266,10 @@ impl Trainer<'_> {
         self.logs.decision(decision)?;
         let length = self.config.training.sequence_length as u64;
         let grew = decision.kind == DecisionKind::Grow;
+        if decision.kind == DecisionKind::Stage || decision.from_sequences != decision.to_sequences
+        {
+            self.state.spikes.rebaseline();
+        }
         if grew {
             self.state.growths.push(BatchGrowth {
                 tokens_seen: decision.tokens_seen,

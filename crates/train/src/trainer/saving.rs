@@ -59,12 +59,20 @@ impl Trainer<'_> {
             held_out_nats: checkpoint.facts().held_out_loss,
         };
         let facts: Vec<CheckpointFacts> = saved.iter().map(known).collect();
+        let needed = self.needed_by_a_spike(&saved);
         for (checkpoint, verdict) in saved.iter().zip(retain(&facts, &policy)) {
-            if verdict == Retention::Remove {
+            if verdict == Retention::Remove && Some(checkpoint.tokens_seen()) != needed {
                 self.store.remove(checkpoint.tokens_seen())?;
             }
         }
         Ok(())
+    }
+
+    /// While a spike goes on, the newest state from before it.
+    fn needed_by_a_spike(&self, saved: &[Checkpoint]) -> Option<Tokens> {
+        let first = self.state.spikes.needs_state_before()?;
+        let limit = Tokens(first * self.config.training.sequence_length as u64);
+        saved.iter().map(Checkpoint::tokens_seen).rfind(|tokens_seen| *tokens_seen <= limit)
     }
 
     /// Goes on from a saved state.

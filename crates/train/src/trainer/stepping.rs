@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use terrace_base::Tokens;
 use terrace_policy::batch::SourceLoss as ObservedLoss;
+use terrace_policy::spike::{Action, Rewind};
 
+use super::spiking::{Spike, span};
 use super::{StageSpec, Trainer};
 use crate::{Applied, BadStep, Error, Event, StepBatch, StepRecord};
 
@@ -44,15 +46,51 @@ impl Trainer<'_> {
         }
     }
 
+    /// Writes down that a step was not applied; gives where to go back to if that is called for.
     pub(super) fn refused(
         &mut self,
         stage: &StageSpec,
         batch: &StepBatch,
         reason: String,
         rows: &[usize],
-    ) -> Result<(), Error> {
+        spike: Option<&Spike>,
+    ) -> Result<Option<Rewind>, Error> {
         self.state.progress.consecutive_bad_steps += 1;
-        let consecutive = self.state.progress.consecutive_bad_steps;
+        let action = match spike {
+            Some(spike) => {
+                self.note_spike(batch, Some(spike), false)?;
+                spike.verdict.action
+            }
+            None => {
+                self.note_bad_step(batch, reason.clone(), rows)?;
+                self.state.spikes.not_finite(&self.spike_settings, span(batch))
+            }
+        };
+        let tokens_seen = self.state.progress.tokens_seen.0;
+        let count = self.state.progress.consecutive_bad_steps;
+        match action {
+            Action::Rewind(rewind) => return Ok(Some(rewind)),
+            Action::GiveUp(_) => {
+                let limit = self.spike_settings.max_rewinds;
+                let reason = format!("spikes.max_rewinds = {limit} lets the run go back no more");
+                return Err(self.give_up(stage, reason)?);
+            }
+            Action::Apply | Action::Withhold => {}
+        }
+        if count < self.config.training.max_consecutive_bad_steps {
+            return Ok(None);
+        }
+        self.save(stage)?;
+        let (_, saved) = self.saved.as_ref().expect("it was just saved");
+        Err(Error::BadSteps { count, tokens_seen, reason, checkpoint: saved.path.clone() })
+    }
+
+    fn note_bad_step(
+        &mut self,
+        batch: &StepBatch,
+        reason: String,
+        rows: &[usize],
+    ) -> Result<(), Error> {
         let suspects: Vec<_> = if rows.is_empty() {
             batch.draws.iter().collect()
         } else {
@@ -62,20 +100,11 @@ impl Trainer<'_> {
             tokens_seen: self.state.progress.tokens_seen,
             reason,
             windows: suspects.into_iter().map(|draw| self.loader.name(draw)).collect(),
-            consecutive,
+            consecutive: self.state.progress.consecutive_bad_steps,
         };
         self.note("bad_step", serde_json::to_value(&bad).expect("records always serialise"))?;
         self.observer.event(&Event::BadStep(&bad));
-        if consecutive < self.config.training.max_consecutive_bad_steps {
-            return Ok(());
-        }
-        self.save(stage)?;
-        let (_, saved) = self.saved.as_ref().expect("it was just saved");
-        Err(Error::BadSteps {
-            count: consecutive,
-            tokens_seen: bad.tokens_seen.0,
-            checkpoint: saved.path.clone(),
-        })
+        Ok(())
     }
 }
 
