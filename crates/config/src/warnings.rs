@@ -1,6 +1,7 @@
 //! What a plan points out though it is no error.
 
 use terrace_base::{Tokens, format_bytes};
+use terrace_policy::spike::SpikePolicy;
 
 use crate::batch::{BatchMode, DEFAULT_GROWTH_FACTOR, Plateau};
 use crate::facts::Facts;
@@ -27,6 +28,7 @@ pub(crate) fn warnings(
     warnings.extend(memory(plan));
     warnings.extend(unused_batch_keys(config));
     warnings.extend(schedule_end(config, plan));
+    warnings.extend(rewinds(config));
     warnings.extend(sources(config, facts, plan));
     for stage in &plan.stages {
         warnings.extend(stage_warnings(config, stage));
@@ -72,6 +74,17 @@ fn schedule_end(config: &RunConfig, plan: &RunPlan) -> Option<String> {
     let last = config.batch.schedule.as_ref()?.0.last()?.tokens_seen;
     (config.batch.mode == BatchMode::Steps && last.0 >= plan.total_tokens)
         .then(|| format!("the batch schedule's entry at {last} is never reached"))
+}
+
+/// A run that may go back, but only as far as a stage's beginning.
+fn rewinds(config: &RunConfig) -> Option<String> {
+    let checkpoint = &config.checkpoint;
+    let saves = checkpoint.every_tokens.is_some() || checkpoint.every_steps.is_some();
+    (config.spikes.policy == SpikePolicy::Rewind && !saves).then(|| {
+        "spikes.policy = \"rewind\" goes back to a saved state, but without checkpoint.every_tokens \
+         the state is saved at the edges of stages only"
+            .to_owned()
+    })
 }
 
 fn sources(config: &RunConfig, facts: &Facts, plan: &RunPlan) -> Vec<String> {

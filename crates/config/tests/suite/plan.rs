@@ -303,3 +303,16 @@ fn a_decaying_rate_is_in_the_plan() {
     assert_eq!((decay.shape.as_str(), decay.final_learning_rate), ("linear", 0.0));
     assert!(throughout(&annealed), "{:?}", annealed.warnings);
 }
+
+#[test]
+fn a_rewind_wants_states_to_go_back_to() {
+    let home = Home::new();
+    let warns = |set: &[(&str, &str)]| {
+        let plan = plan(&home.load_with(RUN, set).unwrap()).unwrap();
+        plan.warnings.iter().any(|w| w.contains("at the edges of stages only"))
+    };
+    let rewind = ("spikes.policy", "\"rewind\"");
+    assert!(warns(&[rewind]));
+    assert!(!warns(&[rewind, ("checkpoint.every_tokens", "100")]));
+    assert!(!warns(&[("spikes.policy", "\"skip\"")]));
+}
