@@ -2,11 +2,13 @@
 
 mod batch;
 mod simulate;
+mod spikes;
 
 use std::collections::BTreeMap;
 
 use terrace_base::Tokens;
 
+use crate::decay::RateDecay;
 use crate::error::Diagnostic;
 use crate::fault::closest;
 use crate::mixture::{Mixture, MixtureWeights};
@@ -26,6 +28,7 @@ pub(crate) fn run(config: &RunConfig, document: &Document) -> Vec<Diagnostic> {
     check.model(config);
     check.training(config);
     check.optimizer(config);
+    check.spikes(config);
     check.cadence(config);
     check.sources(config);
     check.stages(config);
@@ -215,12 +218,24 @@ impl Check<'_> {
             if let Some(rate) = stage.learning_rate {
                 self.above_zero(&path.child("learning_rate"), rate);
             }
+            if let Some(decay) = &stage.decay {
+                self.decay(&path.child("decay"), decay);
+            }
             self.mixture(config, stage, &path);
         }
         let total = config.stages.iter().map(|s| u128::from(s.budget_tokens.0)).sum::<u128>();
         if i64::try_from(total).is_err() {
             self.refuse(&KeyPath::new("stages"), "the stages together have more tokens than 2^63");
         }
+    }
+
+    fn decay(&mut self, path: &KeyPath, decay: &RateDecay) {
+        let RateDecay { share, final_fraction, .. } = *decay;
+        let holds = share > 0.0 && share <= 1.0;
+        self.number(&path.child("share"), share, "a share of the stage above 0, at most 1", holds);
+        let holds = (0.0..1.0).contains(&final_fraction);
+        let expected = "a fraction from 0 to below 1";
+        self.number(&path.child("final_fraction"), final_fraction, expected, holds);
     }
 
     fn mixture(&mut self, config: &RunConfig, stage: &Stage, path: &KeyPath) {

@@ -11,6 +11,7 @@ mod bytes;
 mod caps;
 mod check;
 mod de;
+mod decay;
 mod decimal;
 mod device;
 mod error;
@@ -32,11 +33,13 @@ mod render;
 mod resolve;
 mod run;
 mod simulate;
+mod spikes;
 mod stages;
 mod warnings;
 
 pub use batch::{Batch, BatchMode, BatchSchedule, Plateau, ScheduleEntry, StageBatch};
 pub use bytes::{Bytes, ParseBytesError};
+pub use decay::RateDecay;
 pub use decimal::{Decimal, ParseDecimalError};
 pub use device::DeviceChoice;
 pub use error::{Diagnostic, Error};
@@ -48,8 +51,8 @@ pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepSha
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
-    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
-    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, DecayPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan,
+    PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
@@ -63,3 +66,4 @@ pub use simulate::{
     DeclaredConfig, GnsSqrtConfig, QuadraticConfig, RelativeDropConfig, SimulateConfig,
     SimulatedOptimizer, SimulatedPlateau, SimulatedSource, SimulatedStage,
 };
+pub use spikes::Spikes;

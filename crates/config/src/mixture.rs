@@ -137,6 +137,7 @@ pub(crate) mod tests {
             batch: StageBatch::Carry,
             mixture: mixture(start),
             mixture_end: end.map(mixture),
+            decay: None,
         }
     }
 

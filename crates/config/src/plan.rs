@@ -87,6 +87,8 @@ pub struct StagePlan {
     /// The tokens seen when the stage begins.
     pub starts_at_tokens: u64,
     pub learning_rate: f64,
+    /// How it falls at the end of the stage; null where it stays.
+    pub decay: Option<DecayPlan>,
     /// The batch that the stage begins with, unless the controller has grown it before.
     pub first_batch_tokens: u64,
     /// With that batch throughout; the last step of a stage may be short.
@@ -97,6 +99,19 @@ pub struct StagePlan {
     pub weight_parts_total: u64,
     pub mixture: Vec<SharePlan>,
     pub rungs: Vec<RungPlan>,
+}
+
+/// How a stage's learning rate falls at its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecayPlan {
+    /// `linear`, `cosine` or `1-sqrt`.
+    pub shape: String,
+    /// The tokens seen when it begins to fall.
+    pub starts_at_tokens: u64,
+    /// The tokens over which it falls.
+    pub tokens: u64,
+    /// The rate at the stage's end.
+    pub final_learning_rate: f64,
 }
 
 /// What one source gives to one stage.

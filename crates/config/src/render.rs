@@ -104,6 +104,16 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
             stage.learning_rate,
         ),
     );
+    if let Some(decay) = &stage.decay {
+        let words = format!(
+            "  falls from {} on to {:e}, {}, over {} tokens",
+            format_count(decay.starts_at_tokens),
+            decay.final_learning_rate,
+            decay.shape,
+            format_count(decay.tokens),
+        );
+        line(text, &words);
+    }
     let mut rows =
         vec![row(["source", "weight", "tokens", "windows", "available", "epochs so far", "cap"])];
     rows.extend(stage.mixture.iter().map(share_row));

@@ -8,11 +8,13 @@ use terrace_base::{Seed, Tokens};
 
 use crate::batch::{Batch, StageBatch};
 use crate::bytes::Bytes;
+use crate::decay::RateDecay;
 use crate::device::DeviceChoice;
 use crate::error::Error;
 use crate::mixture::Mixture;
 use crate::model::ModelConfig;
 use crate::path;
+use crate::spikes::Spikes;
 
 /// A run as written: what to train, on what, in which stages.
 ///
@@ -40,6 +42,9 @@ pub struct RunConfig {
     pub optimizer: Optimizer,
     /// How many tokens a step takes, and when that grows.
     pub batch: Batch,
+    /// What counts as a loss spike, and what is done about it.
+    #[serde(default)]
+    pub spikes: Spikes,
     /// When the state is saved, and what is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
@@ -85,7 +90,7 @@ pub struct Training {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// The learning rate after the warm-up, constant.
+    /// The learning rate after the warm-up, constant unless a stage lets it decay.
     pub learning_rate: f64,
     /// The number of tokens over which the learning rate rises from zero.
     #[serde(default)]
@@ -168,6 +173,9 @@ pub struct Stage {
     /// The weights at the end of the stage, reached linearly; by default those of the beginning.
     #[serde(default)]
     pub mixture_end: Option<Mixture>,
+    /// How the learning rate falls at the end of the stage; by default it does not.
+    #[serde(default)]
+    pub decay: Option<RateDecay>,
 }
 
 /// Which layers forget their activations and compute them again for the backward pass.

@@ -7,7 +7,7 @@ use terrace_base::Tokens;
 use crate::batch::{BatchMode, BatchSchedule, StageBatch};
 use crate::facts::Facts;
 use crate::mixture::MixtureWeights;
-use crate::plan::{PlateauPlan, RungPlan, SharePlan, StagePlan};
+use crate::plan::{DecayPlan, PlateauPlan, RungPlan, SharePlan, StagePlan};
 use crate::plateau::{cooldown_steps, window_steps};
 use crate::run::{RunConfig, Stage};
 
@@ -52,6 +52,7 @@ impl Planner<'_> {
             tokens,
             starts_at_tokens: self.starts_at,
             learning_rate: self.config.learning_rate(stage),
+            decay: decay_plan(self.config, stage, span),
             first_batch_tokens: first.0,
             steps_at_first_batch: steps_at_first,
             steps,
@@ -126,6 +127,18 @@ impl Planner<'_> {
         };
         batches.into_iter().map(rung).collect()
     }
+}
+
+fn decay_plan(config: &RunConfig, stage: &Stage, [start, end]: [u64; 2]) -> Option<DecayPlan> {
+    let span = [Tokens(start), Tokens(end - start)];
+    let rate = config.rate_of(stage, span).expect("rates were checked when loading");
+    let decay = rate.decay()?;
+    Some(DecayPlan {
+        shape: decay.shape().name().to_owned(),
+        starts_at_tokens: decay.start().0,
+        tokens: decay.tokens().0,
+        final_learning_rate: rate.peak() * decay.at(Tokens(end)),
+    })
 }
 
 /// The threshold is fixed by the stage's first batch; only the noise shrinks as the batch grows.

@@ -1,6 +1,7 @@
 //! What a plan points out though it is no error.
 
 use terrace_base::{Tokens, format_bytes};
+use terrace_policy::spike::SpikePolicy;
 
 use crate::batch::{BatchMode, DEFAULT_GROWTH_FACTOR, Plateau};
 use crate::facts::Facts;
@@ -27,6 +28,7 @@ pub(crate) fn warnings(
     warnings.extend(memory(plan));
     warnings.extend(unused_batch_keys(config));
     warnings.extend(schedule_end(config, plan));
+    warnings.extend(rewinds(config));
     warnings.extend(sources(config, facts, plan));
     for stage in &plan.stages {
         warnings.extend(stage_warnings(config, stage));
@@ -74,6 +76,17 @@ fn schedule_end(config: &RunConfig, plan: &RunPlan) -> Option<String> {
         .then(|| format!("the batch schedule's entry at {last} is never reached"))
 }
 
+/// A run that may go back, but only as far as a stage's beginning.
+fn rewinds(config: &RunConfig) -> Option<String> {
+    let checkpoint = &config.checkpoint;
+    let saves = checkpoint.every_tokens.is_some() || checkpoint.every_steps.is_some();
+    (config.spikes.policy == SpikePolicy::Rewind && !saves).then(|| {
+        "spikes.policy = \"rewind\" goes back to a saved state, but without checkpoint.every_tokens \
+         the state is saved at the edges of stages only"
+            .to_owned()
+    })
+}
+
 fn sources(config: &RunConfig, facts: &Facts, plan: &RunPlan) -> Vec<String> {
     let mut warnings = Vec::new();
     for source in &plan.sources {
@@ -118,7 +131,22 @@ fn stage_warnings(config: &RunConfig, stage: &StagePlan) -> Vec<String> {
         ));
     }
     warnings.extend(growth(config, stage));
+    warnings.extend(growth_in_decay(stage));
     warnings
+}
+
+/// A batch that was to grow in a stage whose rate falls from the first step on.
+fn growth_in_decay(stage: &StagePlan) -> Option<String> {
+    let decay = stage.decay.as_ref()?;
+    let whole = decay.starts_at_tokens == stage.starts_at_tokens;
+    let grows = stage.rungs.iter().filter(|rung| rung.plateau.is_some()).count() > 1;
+    (whole && grows).then(|| {
+        format!(
+            "stage {:?}: its learning rate decays throughout, so that no loss is taken for a \
+             plateau and the batch stays",
+            stage.name
+        )
+    })
 }
 
 /// Why the controller may have no chance to grow the batch in a stage.

@@ -1,17 +1,37 @@
-//! The learning rate: a warm-up, then constant.
+//! The learning rate: a warm-up, then constant, and where a stage asks for it a decay at its end.
+
+mod decay;
 
 use serde::{Deserialize, Serialize};
 use terrace_base::Tokens;
 
+pub use decay::{Decay, DecayShape};
+
 /// Why a learning rate makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("the peak learning rate is {found}, expected a finite number above 0")]
-pub struct LearningRateError {
-    /// The peak given.
-    pub found: f64,
+pub enum LearningRateError {
+    /// The peak is no rate.
+    #[error("the peak learning rate is {found}, expected a finite number above 0")]
+    Peak {
+        /// The peak given.
+        found: f64,
+    },
+    /// The share of a stage that the decay takes is no share.
+    #[error("the decay takes a share of {found} of the stage, expected above 0 and at most 1")]
+    DecayShare {
+        /// The share given.
+        found: f64,
+    },
+    /// The rate would not fall, or fall below zero.
+    #[error("the decay ends at {found} of the peak, expected at least 0 and below 1")]
+    FinalFraction {
+        /// The fraction given.
+        found: f64,
+    },
 }
 
-/// A learning rate that rises linearly over the first tokens of a run and is constant afterwards.
+/// A learning rate that rises linearly over the first tokens of a run and is constant afterwards,
+/// unless it has a [`Decay`].
 ///
 /// # Determinism
 ///
@@ -22,6 +42,8 @@ pub struct LearningRateError {
 pub struct LearningRate {
     peak: f64,
     warmup_tokens: Tokens,
+    #[serde(default)]
+    decay: Option<Decay>,
 }
 
 impl LearningRate {
@@ -32,9 +54,9 @@ impl LearningRate {
     /// The peak is not a finite number above zero.
     pub fn new(peak: f64, warmup_tokens: Tokens) -> Result<Self, LearningRateError> {
         if !(peak.is_finite() && peak > 0.0) {
-            return Err(LearningRateError { found: peak });
+            return Err(LearningRateError::Peak { found: peak });
         }
-        Ok(Self { peak, warmup_tokens })
+        Ok(Self { peak, warmup_tokens, decay: None })
     }
 
     /// The same warm-up to another peak, for a stage that sets its own.
@@ -46,23 +68,44 @@ impl LearningRate {
     ///
     /// The peak is not a finite number above zero.
     pub fn with_peak(self, peak: f64) -> Result<Self, LearningRateError> {
-        Self::new(peak, self.warmup_tokens)
+        Ok(Self { decay: self.decay, ..Self::new(peak, self.warmup_tokens)? })
+    }
+
+    /// The same rate with a decay, which belongs to one stage.
+    #[must_use]
+    pub fn with_decay(self, decay: Option<Decay>) -> Self {
+        Self { decay, ..self }
     }
 
     /// The rate of the step that begins after `tokens_seen` and takes `batch` more.
     ///
-    /// The tokens of the step count, so that the first step is not lost to a rate of zero and the
-    /// step that ends the warm-up has the peak.
+    /// While the rate rises, the tokens of the step count, so that the first step is not lost to a
+    /// rate of zero and the step that ends the warm-up has the peak. While it falls, they do not, so
+    /// that the last step is not lost to a rate of zero either. A decay that begins within the
+    /// warm-up scales it.
     #[must_use]
     pub fn at(self, tokens_seen: Tokens, batch: Tokens) -> f64 {
+        let level = self.decay.map_or(self.peak, |decay| self.peak * decay.at(tokens_seen));
         let reached = tokens_seen + batch;
         if reached >= self.warmup_tokens {
-            return self.peak;
+            return level;
         }
-        self.peak * (reached.0 as f64 / self.warmup_tokens.0 as f64)
+        level * (reached.0 as f64 / self.warmup_tokens.0 as f64)
     }
 
-    /// The rate after the warm-up.
+    /// Whether a step that begins after `tokens_seen` has a rate that the decay has lowered.
+    #[must_use]
+    pub fn decays(self, tokens_seen: Tokens) -> bool {
+        self.decay.is_some_and(|decay| tokens_seen > decay.start())
+    }
+
+    /// How it falls at the end of its stage, if it does.
+    #[must_use]
+    pub fn decay(self) -> Option<Decay> {
+        self.decay
+    }
+
+    /// The rate after the warm-up and before any decay.
     #[must_use]
     pub fn peak(self) -> f64 {
         self.peak
@@ -70,46 +113,4 @@ impl LearningRate {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn it_rises_and_stays() {
-        let rate = LearningRate::new(3e-5, Tokens(100)).unwrap();
-        let at = |seen: u64| rate.at(Tokens(seen), Tokens(10));
-        assert!((at(0) - 3e-6).abs() < 1e-18);
-        assert!((at(40) - 1.5e-5).abs() < 1e-18);
-        assert_eq!([at(90), at(91), at(1_000_000)], [3e-5; 3]);
-        assert_eq!(rate.with_peak(1e-4).unwrap().at(Tokens(500), Tokens(1)), 1e-4);
-    }
-
-    #[test]
-    fn without_a_warm_up_it_is_constant() {
-        let rate = LearningRate::new(1e-3, Tokens(0)).unwrap();
-        assert_eq!(rate.at(Tokens(0), Tokens(8)), 1e-3);
-    }
-
-    #[test]
-    fn peaks_that_make_no_sense_are_refused() {
-        for peak in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(LearningRate::new(peak, Tokens(0)).is_err());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn it_never_falls_and_never_is_zero(warmup in 0u64..1000, batches in prop::collection::vec(1u64..100, 1..50)) {
-            let rate = LearningRate::new(1.0, Tokens(warmup)).unwrap();
-            let (mut seen, mut last) = (0, 0.0);
-            for batch in batches {
-                let now = rate.at(Tokens(seen), Tokens(batch));
-                seen += batch;
-                prop_assert!(now > 0.0 && now <= 1.0);
-                prop_assert!(now >= last);
-                last = now;
-            }
-        }
-    }
-}
+mod tests;

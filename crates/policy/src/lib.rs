@@ -1,5 +1,6 @@
 //! Every decision of a run that needs neither tensor nor file: the order of the data, the learning
-//! rate, the batch, when to save and what to keep, which layers a deeper model repeats.
+//! rate, the batch, what becomes of a loss spike, when to save and what to keep, which layers a deeper
+//! model repeats.
 //!
 //! Nothing here knows a clock, a thread, a device or global randomness: what is decided is a pure
 //! function of what was planned, what was measured and what was decided before.
@@ -9,3 +10,4 @@ pub mod cadence;
 pub mod layer_map;
 pub mod learning_rate;
 pub mod mixture;
+pub mod spike;

@@ -68,11 +68,10 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
-    /// Too many steps in a row gave a loss or a gradient that is not finite.
+    /// Too many steps in a row gave a loss or a gradient that is not finite or spiked.
     #[error(
-        "{count} steps in a row gave a loss or gradient that is not finite, the last at \
-         {tokens_seen} tokens; none of them was applied and the checkpoint at {checkpoint} is \
-         intact. The windows are named in journal.jsonl: look at that data; `terrace resume` goes on \
+        "{count} steps in a row were not applied, the last at {tokens_seen} tokens because \
+         {reason}; the checkpoint at {checkpoint} is intact. The windows are named in journal.jsonl: look at that data; `terrace resume` goes on \
          behind it, and a lower learning rate needs a new run"
     )]
     BadSteps {
@@ -80,6 +79,23 @@ pub enum Error {
         count: u32,
         /// Where the run stopped.
         tokens_seen: u64,
+        /// What was the matter with the last.
+        reason: String,
+        /// The checkpoint that was saved.
+        checkpoint: PathBuf,
+    },
+    /// A loss spike lasts, and the run cannot or may not go back once more.
+    #[error(
+        "the loss spikes at {tokens_seen} tokens, and {reason}; no update of a spiking step was \
+         applied, and the state is saved at {checkpoint}. The windows are named in journal.jsonl: \
+         look at that data; `terrace resume` goes on behind it, and a lower learning rate needs a \
+         new run"
+    )]
+    Spikes {
+        /// Where the run stopped.
+        tokens_seen: u64,
+        /// Why it does not go back.
+        reason: String,
         /// The checkpoint that was saved.
         checkpoint: PathBuf,
     },

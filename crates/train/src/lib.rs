@@ -28,12 +28,14 @@ pub use loader::{Loader, StepBatch};
 pub use memory::kept_layers;
 pub use observe::{Event, Observer, StopFlag};
 pub use optimizer::{Optimizer, OptimizerSettings, Update};
-pub use record::{BadStep, StepRecord, WindowName};
+pub use record::{
+    BadStep, DocumentName, RewindRecord, SpikeStep, SpikeWindow, StepRecord, WindowName,
+};
 pub use replay::{Replay, read_steps, replay};
 pub use report::{BatchGrowth, StageReport, TrainReport, UpscaleReport};
 pub use setup::{Job, Resumed, load_weights, mixture_schedule, resume, start};
 pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
-pub use step::{Applied, StepOutcome, train_step};
+pub use step::{Applied, StepOutcome, StepUpdate, judged_step, train_step};
 pub use trainer::Trainer;
 pub use twins::{TwinCosine, twin_cosines};
 pub use validate::{HeldOutSets, SourceLoss};

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use terrace_base::Fingerprint;
-use terrace_data::{MicroBatch, Sources, step_digest};
+use terrace_data::{MicroBatch, Sources, Window, step_digest};
 use terrace_policy::mixture::{Draw, Journal, MixtureCursor, MixtureSchedule};
 
-use crate::{Error, WindowName};
+use crate::{DocumentName, Error, WindowName};
 
 /// Reads the sequences that the schedule dictates.
 pub struct Loader {
@@ -103,6 +103,19 @@ impl Loader {
             edition: self.sources.edition(draw.source).manifest().fingerprint,
             window: draw.window,
             sequence: draw.index.0,
+            documents: documents(&self.sources.window(draw.source, draw.window)),
         }
     }
+}
+
+/// The documents in a window; padding is none.
+fn documents(window: &Window<'_>) -> Vec<DocumentName> {
+    let starts = window.document_starts;
+    let ends = starts.iter().skip(1).copied().chain([window.length]);
+    let name = |(start, end): (&u32, u32)| {
+        let ids = (*start..end).flat_map(|place| window.tokens.get(place as usize).to_le_bytes());
+        let content = Fingerprint::of_bytes(&ids.collect::<Vec<u8>>());
+        DocumentName { start: *start, tokens: end - start, content }
+    };
+    starts.iter().zip(ends).map(name).collect()
 }

@@ -24,18 +24,10 @@ impl Logs {
     /// Opens the logs and cuts them to `positions`, so that what a killed process wrote after its
     /// last checkpoint is not there twice.
     pub(crate) fn open(layout: &RunLayout, positions: &LogPositions) -> Result<Self, Error> {
-        let open = |path: PathBuf| {
-            let name = path.file_name().expect("logs have names").to_string_lossy().into_owned();
-            let length = positions.of(&name).unwrap_or(0);
-            match AppendFile::open(&path, Some(length)) {
-                Ok(file) => Ok(Log { path, file }),
-                Err(source) => Err(Error::Log { path, source }),
-            }
-        };
         Ok(Self {
-            metrics: open(layout.metrics())?,
-            decisions: open(layout.decisions())?,
-            journal: open(layout.journal())?,
+            metrics: Log::open(layout.metrics(), positions)?,
+            decisions: Log::open(layout.decisions(), positions)?,
+            journal: Log::open(layout.journal(), positions)?,
         })
     }
 
@@ -49,6 +41,15 @@ impl Logs {
 
     pub(crate) fn journal(&mut self, line: &impl Serialize) -> Result<(), Error> {
         self.journal.append(line)
+    }
+
+    /// Cuts metrics and decisions to `positions`, because the run goes back to where they were so
+    /// long. The journal stays: it tells what happened.
+    pub(crate) fn go_back(&mut self, positions: &LogPositions) -> Result<(), Error> {
+        for log in [&mut self.metrics, &mut self.decisions] {
+            *log = Log::open(log.path.clone(), positions)?;
+        }
+        Ok(())
     }
 
     /// Brings all lines to disk; gives the lengths that belong to the state as it is now.
@@ -65,6 +66,15 @@ impl Logs {
 }
 
 impl Log {
+    fn open(path: PathBuf, positions: &LogPositions) -> Result<Self, Error> {
+        let name = path.file_name().expect("logs have names").to_string_lossy().into_owned();
+        let length = positions.of(&name).unwrap_or(0);
+        match AppendFile::open(&path, Some(length)) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(Error::Log { path, source }),
+        }
+    }
+
     fn append(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(line).expect("records always serialise");
         let result = self.file.append_line(&text);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use terrace_base::Tokens;
 
-use crate::{BadStep, HeldOut, StepRecord};
+use crate::{BadStep, HeldOut, RewindRecord, SpikeStep, StepRecord};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub enum Event<'a> {
     Step(&'a StepRecord),
     /// A step was refused.
     BadStep(&'a BadStep),
+    /// The loss or the gradient norm of a step spiked.
+    Spike(&'a SpikeStep),
+    /// The run went back to before a spike.
+    Rewound(&'a RewindRecord),
     /// The controller decided something, as it is written to `decisions.jsonl`.
     Decision {
         /// One line for people.

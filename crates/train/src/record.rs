@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Tokens};
+use terrace_policy::spike::SpikeEvidence;
 
 /// One applied step, as a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,69 @@ pub struct WindowName {
     pub window: u64,
     /// Its place in the run.
     pub sequence: u64,
+    /// The documents in it, in order.
+    pub documents: Vec<DocumentName>,
+}
+
+/// A document, or the piece of it that lies in a window.
+///
+/// The first of a window may have begun in another window, the last may go on in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentName {
+    /// The offset of its first token in the window.
+    pub start: u32,
+    /// Its tokens in the window.
+    pub tokens: u32,
+    /// The digest of these tokens' ids, each as four little-endian bytes: equal for equal text.
+    pub content: Fingerprint,
+}
+
+/// A window and its part in a spike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpikeWindow {
+    /// The mean loss of its targets.
+    pub nats: f64,
+    /// Which one it is.
+    #[serde(flatten)]
+    pub name: WindowName,
+}
+
+/// A step whose loss or gradient norm spiked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpikeStep {
+    /// Tokens seen, this step included.
+    pub tokens_seen: Tokens,
+    /// The mean loss per target.
+    pub nats: f64,
+    /// The global norm of the mean gradient before clipping.
+    pub gradient_norm: f64,
+    /// The numbers that made it a spike.
+    pub evidence: SpikeEvidence,
+    /// Whether its update was applied all the same.
+    pub applied: bool,
+    /// Its windows of the highest loss, the highest first.
+    pub windows: Vec<SpikeWindow>,
+    /// Steps in a row that were not applied, this one included.
+    pub consecutive: u32,
+}
+
+/// A return to an earlier state because of a spike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RewindRecord {
+    /// Tokens seen when the run was given up.
+    pub from_tokens: Tokens,
+    /// Steps taken or refused by then.
+    pub from_step: u64,
+    /// Tokens seen in the state that it went back to.
+    pub to_tokens: Tokens,
+    /// Steps taken or refused by then.
+    pub to_step: u64,
+    /// The first sequence that is passed over when the run comes to it again.
+    pub skip_start: u64,
+    /// The sequence behind the last.
+    pub skip_end: u64,
+    /// How often the run has gone back, this time included.
+    pub rewinds: u32,
 }
 
 /// A step that was not applied.

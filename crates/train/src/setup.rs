@@ -11,8 +11,8 @@ use terrace_config::{
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_policy::batch::{BatchController, BatchPolicy, PlateauSettings, StageBatch};
 use terrace_policy::layer_map::LayerMap;
-use terrace_policy::learning_rate::LearningRate;
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
+use terrace_policy::spike::SpikeWatch;
 
 use crate::logs::Logs;
 use crate::memory::kept_layers;
@@ -154,6 +154,7 @@ fn assemble<'a>(
         cursor: loader.schedule().cursor_at_start(),
         journal: Journal::default(),
         controller: controller.state().clone(),
+        spikes: SpikeWatch::default(),
         held_out: Vec::new(),
         growths: Vec::new(),
         stage_steps: Vec::new(),
@@ -176,6 +177,7 @@ fn assemble<'a>(
         loader,
         held_out,
         controller,
+        spike_settings: config.spikes.settings(),
         state,
         logs: Logs::open(&layout, positions)?,
         layout,
@@ -290,13 +292,14 @@ pub(crate) fn stage_specs(
                 let place = weights.sources.iter().position(|source| source == name);
                 place.map_or(0.0, |i| f64::midpoint(weights.start_share(i), weights.end_share(i)))
             };
-            let rate = config.learning_rate(stage);
+            let starts_at = Tokens(planned.starts_at_tokens);
+            let budget = Tokens(planned.sequences * length);
             Ok(StageSpec {
                 name: stage.name.clone(),
                 sequences: planned.sequences,
-                starts_at: Tokens(planned.starts_at_tokens),
-                budget: Tokens(planned.sequences * length),
-                learning_rate: LearningRate::new(rate, config.optimizer.warmup_tokens)?,
+                starts_at,
+                budget,
+                learning_rate: config.rate_of(stage, [starts_at, budget])?,
                 batch: match stage.batch {
                     FirstBatch::Carry => StageBatch::Carry,
                     FirstBatch::Tokens(tokens) => StageBatch::Sequences(tokens.0 / length),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Seed, Tokens};
 use terrace_policy::batch::BatchControllerState;
 use terrace_policy::mixture::{Journal, MixtureCursor};
+use terrace_policy::spike::SpikeWatch;
 
 use crate::{BatchGrowth, SourceLoss};
 
@@ -26,6 +27,9 @@ pub struct RunState {
     pub journal: Journal,
     /// What the batch controller remembers.
     pub controller: BatchControllerState,
+    /// What is remembered about loss spikes.
+    #[serde(default)]
+    pub spikes: SpikeWatch,
     /// The held-out losses at the edges of the stages so far, in order.
     pub held_out: Vec<HeldOut>,
     /// The growths so far, in order.

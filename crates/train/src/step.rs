@@ -11,17 +11,17 @@ use crate::{Engine, GradientAccumulator, Optimizer, Trained, Update};
 pub enum StepOutcome {
     /// The update was applied.
     Applied(Applied),
-    /// Loss or gradient was not finite, and nothing was changed.
+    /// Loss or gradient was not finite or was judged to be a spike, and nothing was changed.
     Refused {
-        /// What was not finite.
+        /// What was the matter.
         reason: String,
         /// The rows whose loss was not finite, counted over the step; empty if all losses were.
         rows: Vec<usize>,
     },
 }
 
-/// The numbers of an applied step.
-#[derive(Debug)]
+/// The numbers of an applied step, known before it is applied.
+#[derive(Clone, Debug)]
 pub struct Applied {
     /// The summed nats of each row, in order.
     pub nats_per_row: Vec<f32>,
@@ -29,6 +29,17 @@ pub struct Applied {
     pub target_tokens: u64,
     /// The global norm of the mean gradient before clipping.
     pub gradient_norm: f64,
+}
+
+/// What an update is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct StepUpdate<'a> {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The global norm above which the gradient is scaled down to it.
+    pub gradient_norm_max: f64,
+    /// What is updated.
+    pub trained: &'a Trained,
 }
 
 /// Accumulates the micro-steps, clips by the global norm, and updates the model.
@@ -50,6 +61,22 @@ pub fn train_step(
     gradient_norm_max: f64,
     trained: &Trained,
 ) -> StepOutcome {
+    let update = StepUpdate { learning_rate, gradient_norm_max, trained };
+    judged_step(engine, model, optimizer, micro_batches, update, |_| None)
+}
+
+/// As [`train_step`], but `judge` sees the numbers first, and no update is applied for which it has
+/// a reason.
+#[must_use]
+pub fn judged_step(
+    engine: &Engine,
+    model: &mut CausalLm,
+    optimizer: &mut Optimizer,
+    micro_batches: &[MicroBatch],
+    update: StepUpdate<'_>,
+    judge: impl FnOnce(&Applied) -> Option<String>,
+) -> StepOutcome {
+    let StepUpdate { learning_rate, gradient_norm_max, trained } = update;
     let target_tokens: u64 = micro_batches.iter().map(MicroBatch::total_target_tokens).sum();
     if target_tokens == 0 {
         let reason = "the step has no target token".to_owned();
@@ -70,9 +97,13 @@ pub fn train_step(
     if !gradient_norm.is_finite() {
         return StepOutcome::Refused { reason: "the gradient is not finite".to_owned(), rows };
     }
+    let applied = Applied { nats_per_row: nats, target_tokens, gradient_norm };
+    if let Some(reason) = judge(&applied) {
+        return StepOutcome::Refused { reason, rows };
+    }
     // PARITY: torch adds 1e-6 to the norm.
     let clipping = (gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
     let gradient_scale = clipping / target_tokens as f64;
     optimizer.step(model, &mut gradients, Update { learning_rate, gradient_scale });
-    StepOutcome::Applied(Applied { nats_per_row: nats, target_tokens, gradient_norm })
+    StepOutcome::Applied(applied)
 }

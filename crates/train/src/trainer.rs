@@ -1,27 +1,34 @@
 //! The step loop.
 
-use std::collections::BTreeMap;
+mod reporting;
+mod rewinding;
+mod saving;
+mod spiking;
+mod stepping;
+mod validating;
+
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use terrace_base::Tokens;
-use terrace_checkpoint::{Checkpoint, Facts, RunLayout, RunLock, Saved, Store};
+use terrace_checkpoint::{RunLayout, RunLock, Saved, Store};
 use terrace_config::RunConfig;
-use terrace_model::{CausalLm, hf};
+use terrace_model::CausalLm;
 use terrace_policy::batch::{
-    BatchController, Decision, DecisionKind, Observation, SourceLoss as ObservedLoss, StageBatch,
-    StageInfo,
+    BatchController, Decision, DecisionKind, Observation, StageBatch, StageInfo,
 };
-use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
+use terrace_policy::cadence::Cadence;
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
+use terrace_policy::spike::{Rewind, SpikePolicy, SpikeSettings};
 
+use self::spiking::{Spike, step_loss};
+use self::stepping::losses_per_source;
 use crate::logs::Logs;
-use crate::restore::write_segments;
 use crate::{
-    Applied, BASE, BEFORE, BadStep, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets,
-    Loader, Observer, Optimizer, RunState, SourceLoss, StageReport, StepBatch, StepOutcome,
-    StepRecord, StopFlag, TrainReport, Trained, UpscaleReport, train_step, twin_cosines,
+    Applied, BEFORE, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
+    Optimizer, RunState, StepBatch, StepOutcome, StepUpdate, StopFlag, TrainReport, Trained,
+    judged_step,
 };
 
 /// A run in progress.
@@ -41,6 +48,7 @@ pub struct Trainer<'a> {
     pub(crate) loader: Loader,
     pub(crate) held_out: HeldOutSets,
     pub(crate) controller: BatchController,
+    pub(crate) spike_settings: SpikeSettings,
     pub(crate) state: RunState,
     pub(crate) logs: Logs,
     pub(crate) layout: RunLayout,
@@ -79,58 +87,91 @@ impl Trainer<'_> {
     ///
     /// # Errors
     ///
-    /// A file cannot be read or written, or too many steps in a row are not finite; what was saved
-    /// before stays valid.
+    /// A file cannot be read or written, too many steps in a row were not applied, or a loss spike
+    /// lasts and the run may not go back once more; what was saved before stays valid.
     pub fn run(mut self) -> Result<TrainReport, Error> {
-        while let Some(stage) = self.stages.get(self.state.progress.stage).cloned() {
+        'stages: while let Some(stage) = self.stages.get(self.state.progress.stage).cloned() {
             self.enter(&stage)?;
             while self.state.progress.stage_sequences < stage.sequences {
                 if self.stop.requested() {
                     return self.halt();
                 }
-                self.step(&stage)?;
+                if let Some(rewind) = self.step(&stage)? {
+                    self.rewind(&stage, rewind)?;
+                    continue 'stages;
+                }
             }
             self.leave(&stage)?;
         }
         self.report(true)
     }
 
-    fn step(&mut self, stage: &StageSpec) -> Result<(), Error> {
+    /// Takes the next step; gives where to go back to if a spike asks for it.
+    fn step(&mut self, stage: &StageSpec) -> Result<Option<Rewind>, Error> {
         let begin = Instant::now();
         let before = self.state.progress.tokens_seen;
-        let left = stage.sequences - self.state.progress.stage_sequences;
-        let sequences = self.controller.batch_sequences().min(left);
+        self.pass_over(stage)?;
+        let sequences = self.next_sequences(stage);
+        if sequences == 0 {
+            return Ok(None);
+        }
         let cursor = self.state.cursor.clone();
         let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
-        let learning_rate = stage.learning_rate.at(before, tokens);
+        let learning_rate = stage.learning_rate.at(self.state.progress.tokens_seen, tokens);
 
-        let outcome = train_step(
+        let whole = self.controller.batch_sequences();
+        let mut spike = None;
+        let outcome = judged_step(
             &self.engine,
             &mut self.model,
             &mut self.optimizer,
             &batch.micro_batches,
-            learning_rate,
-            self.config.training.gradient_norm_max,
-            &stage.trained,
+            StepUpdate {
+                learning_rate,
+                gradient_norm_max: self.config.training.gradient_norm_max,
+                trained: &stage.trained,
+            },
+            |applied| {
+                let step = step_loss(&batch, applied, whole);
+                let verdict = self.state.spikes.judge(&self.spike_settings, &step);
+                spike = Spike::of(verdict, applied);
+                spike.as_ref().and_then(Spike::reason_to_withhold)
+            },
         );
         self.advance(&batch);
         match outcome {
             StepOutcome::Applied(applied) => {
                 self.applied(stage, &batch, &applied, learning_rate, begin)?;
+                self.note_spike(&batch, spike.as_ref(), true)?;
             }
             StepOutcome::Refused { reason, rows } => {
-                let cursor_after = self.state.cursor.clone();
-                self.state.journal.record(&cursor, &cursor_after);
-                self.refused(stage, &batch, reason, &rows)?;
+                self.state.journal.record(&cursor, &self.state.cursor);
+                let rewind = self.refused(stage, &batch, reason, &rows, spike.as_ref())?;
+                if rewind.is_some() {
+                    return Ok(rewind);
+                }
             }
         }
+        self.after_step(stage, before)?;
+        Ok(None)
+    }
+
+    /// What the tokens of a step make due.
+    fn after_step(&mut self, stage: &StageSpec, before: Tokens) -> Result<(), Error> {
         let after = self.state.progress.tokens_seen;
+        if stage.learning_rate.decays(after) && !stage.learning_rate.decays(before) {
+            let reason = "the learning rate falls from here to the end of the stage: no loss is \
+                          taken for a plateau";
+            let decision = self.controller.rebaseline(after, reason.to_owned());
+            self.decided(&decision)?;
+        }
         let validation = Cadence { every: self.config.validation.every_tokens };
         if validation.due(before, after) {
             self.validate(None)?;
         }
-        if self.save_is_due(before, after) {
+        // A state within a spike is none to go back to.
+        if self.save_is_due(before, after) && self.state.spikes.needs_state_before().is_none() {
             self.save(stage)?;
         }
         Ok(())
@@ -153,8 +194,9 @@ impl Trainer<'_> {
         learning_rate: f64,
         begin: Instant,
     ) -> Result<(), Error> {
-        let progress = &mut self.state.progress;
-        progress.updates += 1;
+        let batch_tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
+        let began = Tokens(self.state.progress.tokens_seen.0 - batch_tokens);
+        self.state.progress.updates += 1;
         self.state.segment_updates.copy_from_slice(self.optimizer.updates());
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
@@ -166,7 +208,8 @@ impl Trainer<'_> {
             sources: &losses,
             learning_rate,
             is_bad: false,
-            is_spike: false,
+            // A falling rate makes the loss fall, and stop falling, whatever the batch is.
+            is_spike: stage.learning_rate.decays(began),
         };
         if let Some(decision) = self.controller.observe(observation) {
             self.decided(&decision)?;
@@ -175,79 +218,6 @@ impl Trainer<'_> {
         self.logs.metric(&record)?;
         self.observer.event(&Event::Step(&record));
         Ok(())
-    }
-
-    fn record(
-        &mut self,
-        stage: &StageSpec,
-        batch: &StepBatch,
-        applied: &Applied,
-        losses: &[ObservedLoss],
-        learning_rate: f64,
-        begin: Instant,
-    ) -> StepRecord {
-        let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
-        let seconds = begin.elapsed().as_secs_f64();
-        self.timing.tokens += tokens;
-        self.timing.seconds += seconds;
-        let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
-        let per_source = self.loader.names().iter().zip(losses);
-        let drawn = per_source.filter(|(_, loss)| loss.targets > 0);
-        StepRecord {
-            step: self.state.progress.steps,
-            stage: stage.name.clone(),
-            tokens_seen: self.state.progress.tokens_seen,
-            batch_tokens: Tokens(tokens),
-            target_tokens: applied.target_tokens,
-            nats: nats / applied.target_tokens as f64,
-            nats_per_source: drawn
-                .clone()
-                .map(|(name, loss)| (name.clone(), loss.nats / loss.targets as f64))
-                .collect(),
-            target_tokens_per_source: drawn
-                .map(|(name, loss)| (name.clone(), loss.targets))
-                .collect(),
-            learning_rate,
-            gradient_norm: applied.gradient_norm,
-            token_digest: batch.token_digest(),
-            seconds,
-            tokens_per_second: tokens as f64 / seconds,
-            mfu: None,
-        }
-    }
-
-    fn refused(
-        &mut self,
-        stage: &StageSpec,
-        batch: &StepBatch,
-        reason: String,
-        rows: &[usize],
-    ) -> Result<(), Error> {
-        self.state.progress.consecutive_bad_steps += 1;
-        let consecutive = self.state.progress.consecutive_bad_steps;
-        let suspects: Vec<_> = if rows.is_empty() {
-            batch.draws.iter().collect()
-        } else {
-            rows.iter().map(|row| &batch.draws[*row]).collect()
-        };
-        let bad = BadStep {
-            tokens_seen: self.state.progress.tokens_seen,
-            reason,
-            windows: suspects.into_iter().map(|draw| self.loader.name(draw)).collect(),
-            consecutive,
-        };
-        self.note("bad_step", serde_json::to_value(&bad).expect("records always serialise"))?;
-        self.observer.event(&Event::BadStep(&bad));
-        if consecutive < self.config.training.max_consecutive_bad_steps {
-            return Ok(());
-        }
-        self.save(stage)?;
-        let (_, saved) = self.saved.as_ref().expect("it was just saved");
-        Err(Error::BadSteps {
-            count: consecutive,
-            tokens_seen: bad.tokens_seen.0,
-            checkpoint: saved.path.clone(),
-        })
     }
 
     /// Begins a stage, unless the run was resumed within it.
@@ -271,7 +241,12 @@ impl Trainer<'_> {
         self.state.progress.entered = true;
         self.state.progress.stage_sequences = 0;
         self.state.stage_steps.push(0);
-        self.decided(&decision)
+        self.decided(&decision)?;
+        if index == 0 && self.spike_settings.policy == SpikePolicy::Rewind {
+            // There has to be a state to go back to, however early a spike comes.
+            self.save(stage)?;
+        }
+        Ok(())
     }
 
     fn leave(&mut self, stage: &StageSpec) -> Result<(), Error> {
@@ -285,116 +260,14 @@ impl Trainer<'_> {
         self.logs.decision(decision)?;
         let length = self.config.training.sequence_length as u64;
         let grew = decision.kind == DecisionKind::Grow;
+        if decision.kind == DecisionKind::Stage || decision.from_sequences != decision.to_sequences
+        {
+            self.state.spikes.rebaseline();
+        }
         if grew {
             self.state.growths.push(BatchGrowth::of(decision, length, reason(decision)));
         }
         self.observer.event(&Event::Decision { summary: &reason(decision), grew });
-        Ok(())
-    }
-
-    /// Measures the model before it was made deeper, so that both can be told apart.
-    fn validate_base(&mut self) -> Result<(), Error> {
-        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
-        let base = hf::load(path, &self.model.device())?;
-        let engine = self.engine.for_model(&base.architecture);
-        let sources = measure(&self.held_out, &engine, &base, self.observer);
-        self.validated(Some(BASE), sources)
-    }
-
-    fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
-        let sources = measure(&self.held_out, &self.engine, &self.model, self.observer);
-        self.validated(after, sources)
-    }
-
-    fn validated(
-        &mut self,
-        after: Option<&str>,
-        sources: BTreeMap<String, SourceLoss>,
-    ) -> Result<(), Error> {
-        let tokens_seen = self.state.progress.tokens_seen;
-        let held_out = HeldOut { after: after.map(str::to_owned), tokens_seen, sources };
-        let bits = held_out.bits_per_byte();
-        let mut details = json!({"tokens_seen": tokens_seen, "bits_per_byte": bits});
-        if after == Some(BASE) {
-            details["model"] = json!("base");
-        } else if let Some(map) = &self.map {
-            details["twins"] = json!(twin_cosines(&self.model, map));
-        }
-        self.note("held_out", details)?;
-        self.observer.event(&Event::Validated(&held_out));
-        // What is measured within a stage is for people; only the edges of stages are the run's.
-        if held_out.after.is_some() {
-            self.state.held_out.push(held_out.clone());
-        }
-        self.measured = Some(held_out);
-        Ok(())
-    }
-
-    fn save_is_due(&self, before: Tokens, after: Tokens) -> bool {
-        let checkpoint = &self.config.checkpoint;
-        let by_tokens = Cadence { every: checkpoint.every_tokens.unwrap_or_default() };
-        let steps = self.state.progress.steps;
-        let by_steps = checkpoint.every_steps.is_some_and(|n| n > 0 && steps.is_multiple_of(n));
-        by_steps || by_tokens.due(before, after)
-    }
-
-    /// Saves the whole state, unless this very state is saved already.
-    fn save(&mut self, stage: &StageSpec) -> Result<(), Error> {
-        self.state.controller = self.controller.state().clone();
-        if self.saved.as_ref().is_some_and(|(state, _)| *state == self.state) {
-            return Ok(());
-        }
-        let logs = self.logs.positions()?;
-        let tokens_seen = self.state.progress.tokens_seen;
-        let measured =
-            self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
-        let facts = Facts {
-            tokens_seen,
-            step: self.state.progress.steps,
-            stage: stage.name.clone(),
-            held_out_loss: measured.and_then(HeldOut::mean_nats),
-        };
-        let mut writer = self.store.begin(facts, self.checkpoint_bytes)?;
-        write_segments(&mut writer, &self.model, &self.optimizer)?;
-        writer.state(&self.state)?;
-        writer.logs(&logs)?;
-        let saved = writer.finish()?;
-        self.observer.event(&Event::Saved { path: &saved.path, bytes: saved.bytes });
-        self.saved = Some((self.state.clone(), saved));
-        self.retain()
-    }
-
-    /// Removes the checkpoints that the retention policy gives up.
-    fn retain(&mut self) -> Result<(), Error> {
-        let checkpoint = &self.config.checkpoint;
-        let policy = RetentionPolicy {
-            keep_last: checkpoint.keep_last,
-            keep_every_tokens: Some(checkpoint.keep_every_tokens).filter(|every| every.0 > 0),
-            keep_best: checkpoint.keep_best,
-        };
-        let saved = self.store.list()?.checkpoints;
-        let known = |checkpoint: &Checkpoint| CheckpointFacts {
-            tokens_seen: checkpoint.tokens_seen(),
-            is_valid: true,
-            held_out_nats: checkpoint.facts().held_out_loss,
-        };
-        let facts: Vec<CheckpointFacts> = saved.iter().map(known).collect();
-        for (checkpoint, verdict) in saved.iter().zip(retain(&facts, &policy)) {
-            if verdict == Retention::Remove {
-                self.store.remove(checkpoint.tokens_seen())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on from a saved state.
-    pub(crate) fn adopt(&mut self, saved: RunState) -> Result<(), Error> {
-        self.state = saved;
-        self.state.cursor = self.loader.schedule().resume(&self.state.cursor)?;
-        let policy = self.controller.policy().clone();
-        let length = self.config.training.sequence_length as u64;
-        let controller = self.state.controller.clone();
-        self.controller = BatchController::restore(policy, length, controller)?;
         Ok(())
     }
 
@@ -411,83 +284,6 @@ impl Trainer<'_> {
         self.observer.event(&Event::Stopped { tokens_seen });
         self.report(false)
     }
-
-    fn report(mut self, complete: bool) -> Result<TrainReport, Error> {
-        if self.saved.is_none() {
-            // A resumed run that had nothing left to do has saved nothing itself.
-            let last = self.stages.last().expect("a plan has stages").clone();
-            self.save(&last)?;
-        }
-        let (_, saved) = self.saved.as_ref().expect("it was saved");
-        let report = TrainReport {
-            run_directory: self.layout.root.clone(),
-            complete,
-            tokens_seen: self.state.progress.tokens_seen,
-            upscale: self.upscale_report(),
-            bits_per_byte_before: self.bits_after(BEFORE),
-            stages: self.stage_reports(),
-            batch_growths: self.state.growths.clone(),
-            tokens_per_second: (self.timing.seconds > 0.0)
-                .then(|| self.timing.tokens as f64 / self.timing.seconds),
-            state_digest: saved.state_digest,
-        };
-        let path = self.layout.report();
-        let text = serde_json::to_string_pretty(&report).expect("reports always serialise");
-        terrace_base::fs::write_atomic(&path, text.as_bytes())
-            .map_err(|source| Error::Log { path, source })?;
-        Ok(report)
-    }
-
-    fn upscale_report(&self) -> Option<UpscaleReport> {
-        let (map, upscale) = (self.map.as_ref()?, self.config.model.upscale.as_ref()?);
-        Some(UpscaleReport {
-            selection: upscale.layers.to_string(),
-            source_layers: map.source_layers(),
-            layers: map.layers().len(),
-            bits_per_byte_base: self.bits_after(BASE),
-            twins: twin_cosines(&self.model, map),
-        })
-    }
-
-    fn stage_reports(&self) -> Vec<StageReport> {
-        let progress = &self.state.progress;
-        let current =
-            Tokens(progress.stage_sequences * self.config.training.sequence_length as u64);
-        let stages = self.stages.iter().zip(&self.state.stage_steps).enumerate();
-        stages
-            .map(|(index, (stage, steps))| StageReport {
-                name: stage.name.clone(),
-                tokens: if index < progress.stage { stage.budget } else { current },
-                steps: *steps,
-                bits_per_byte: self.bits_after(&stage.name),
-            })
-            .collect()
-    }
-
-    fn bits_after(&self, name: &str) -> BTreeMap<String, f64> {
-        let found = self.state.held_out.iter().find(|h| h.after.as_deref() == Some(name));
-        found.map(HeldOut::bits_per_byte).unwrap_or_default()
-    }
-}
-
-fn measure(
-    held_out: &HeldOutSets,
-    engine: &Engine,
-    model: &CausalLm,
-    observer: &mut dyn Observer,
-) -> BTreeMap<String, SourceLoss> {
-    let total = held_out.sequences();
-    held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
-}
-
-fn losses_per_source(batch: &StepBatch, applied: &Applied, sources: usize) -> Vec<ObservedLoss> {
-    let mut losses = vec![ObservedLoss { nats: 0.0, targets: 0 }; sources];
-    let rows = batch.micro_batches.iter().flat_map(|m| m.sources.iter().zip(&m.target_tokens));
-    for ((source, targets), nats) in rows.zip(&applied.nats_per_row) {
-        losses[*source].nats += f64::from(*nats);
-        losses[*source].targets += u64::from(*targets);
-    }
-    losses
 }
 
 /// What the batch controller is told when a stage begins.

@@ -107,7 +107,7 @@ pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
         Error::Config(error) => error.into(),
         Error::Log { .. } => CliError::environment(error),
         Error::Checkpoint(error) => CliError::environment(error),
-        Error::BadSteps { .. } => CliError::gate(error),
+        Error::BadSteps { .. } | Error::Spikes { .. } => CliError::gate(error),
         other => CliError::input(other),
     }
 }

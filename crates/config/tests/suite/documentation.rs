@@ -139,6 +139,7 @@ fn the_readme_describes_every_key_and_its_default() {
 
     let mut rest = THE_REST_OF_A_RUN.map(owned).to_vec();
     rest.push(owned(("stages.0.mixture_end", "{ NAME = 1 }")));
+    rest.push(owned(("stages.0.decay", "{}")));
     let minimal = leaves(MINIMAL_RUN, &[], |path, set| {
         serde_json::to_value(load(path, set).unwrap().config).unwrap()
     });

@@ -342,3 +342,25 @@ fn a_prepare_file_is_checked_too() {
         assert!(error.to_string().contains(message), "{error}");
     }
 }
+
+#[test]
+fn decays_and_spikes_that_make_no_sense_are_refused() {
+    let decay = |decay: &str, marked: &str, message: &str| {
+        let by = format!("budget_tokens = \"1K\"\ndecay = {{ {decay} }}");
+        check("budget_tokens = \"1K\"", &by, marked, message, "");
+    };
+    decay("share = 1.5", "1.5", "`stages.0.decay.share`: found 1.5, expected a share");
+    decay("share = 0", "0", "`stages.0.decay.share`: found 0, expected a share");
+    decay("final_fraction = 1.0", "1.0", "expected a fraction from 0 to below 1");
+    decay("shape = \"sqrt\"", "\"sqrt\"", "1-sqrt");
+    let spikes = |key: &str, marked: &str, message: &str| {
+        let by = format!("[spikes]\n{key}\n[optimizer]\nlearning_rate = 1e-3");
+        check("[optimizer]\nlearning_rate = 1e-3", &by, marked, message, "");
+    };
+    spikes("threshold = 0", "0", "`spikes.threshold`: found 0, expected a number above zero");
+    spikes("window_steps = 3", "3", "`spikes.window_steps`: found 3, expected at least 4");
+    spikes("minimum_nats = -1.0", "-1.0", "expected a number that is zero or more");
+    spikes("rewind_after_steps = 0", "0", "found 0, expected at least 1");
+    spikes("policy = \"rewind\"\nrewind_after_steps = 6", "6", "max_consecutive_bad_steps = 5");
+    spikes("policy = \"rewinds\"", "\"rewinds\"", "rewind");
+}

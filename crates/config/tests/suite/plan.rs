@@ -278,3 +278,41 @@ fn people_read_numbers_units_and_remedies() {
     }
     assert!(text.lines().all(|line| line == line.trim_end()));
 }
+
+#[test]
+fn a_decaying_rate_is_in_the_plan() {
+    let home = Home::new();
+    let decayed = |text: &str| {
+        let loaded = home.load_with(RUN, &[("stages.1.decay", text)]).unwrap();
+        plan(&loaded).unwrap()
+    };
+    let planned = decayed("{ share = 0.25, shape = \"1-sqrt\", final_fraction = 0.1 }");
+    assert_eq!(planned.stages[0].decay, None);
+    let decay = planned.stages[1].decay.as_ref().unwrap();
+    // The stage begins after 1000 tokens and has 2000 in whole sequences.
+    assert_eq!((decay.starts_at_tokens, decay.tokens), (2500, 500));
+    assert_eq!(decay.shape, "1-sqrt");
+    assert!((decay.final_learning_rate - 1e-4).abs() < 1e-15);
+    assert!(render(&planned).contains("falls from 2.5K on to 1e-4, 1-sqrt, over 500 tokens"));
+    let throughout = |plan: &RunPlan| plan.warnings.iter().any(|w| w.contains("decays throughout"));
+    assert!(!throughout(&planned));
+
+    let annealed = decayed("{}");
+    let decay = annealed.stages[1].decay.as_ref().unwrap();
+    assert_eq!((decay.starts_at_tokens, decay.tokens), (1000, 2000));
+    assert_eq!((decay.shape.as_str(), decay.final_learning_rate), ("linear", 0.0));
+    assert!(throughout(&annealed), "{:?}", annealed.warnings);
+}
+
+#[test]
+fn a_rewind_wants_states_to_go_back_to() {
+    let home = Home::new();
+    let warns = |set: &[(&str, &str)]| {
+        let plan = plan(&home.load_with(RUN, set).unwrap()).unwrap();
+        plan.warnings.iter().any(|w| w.contains("at the edges of stages only"))
+    };
+    let rewind = ("spikes.policy", "\"rewind\"");
+    assert!(warns(&[rewind]));
+    assert!(!warns(&[rewind, ("checkpoint.every_tokens", "100")]));
+    assert!(!warns(&[("spikes.policy", "\"skip\"")]));
+}

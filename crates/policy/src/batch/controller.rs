@@ -178,6 +178,15 @@ impl BatchController {
         }
     }
 
+    /// The losses to come are not comparable with those so far, for this reason: forgets them.
+    pub fn rebaseline(&mut self, tokens_seen: Tokens, reason: String) -> Decision {
+        let weights = self.state.stage.as_ref().map(|stage| stage.reference_weights.clone());
+        if let Some(weights) = weights {
+            self.on_mix_change(&weights);
+        }
+        self.record(DecisionKind::Hold, tokens_seen, self.state.batch_sequences, reason)
+    }
+
     /// Takes in an optimizer step; gives a record where something was concluded.
     pub fn observe(&mut self, observation: Observation<'_>) -> Option<Decision> {
         if observation.is_bad || observation.sources.iter().any(|loss| !loss.nats.is_finite()) {

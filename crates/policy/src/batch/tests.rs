@@ -1,6 +1,7 @@
 //! The controller on losses whose truth is known.
 
 mod control;
+mod decay;
 mod errors;
 mod growth;
 

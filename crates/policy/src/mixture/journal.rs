@@ -61,6 +61,13 @@ impl Journal {
         self.skips.get(place).filter(|skip| skip.start <= index)
     }
 
+    /// The first sequence from `index` on that a range begins with.
+    #[must_use]
+    pub fn next_start(&self, index: u64) -> Option<u64> {
+        let place = self.skips.partition_point(|skip| skip.start < index);
+        self.skips.get(place).map(|skip| skip.start)
+    }
+
     /// Windows of an edition that were passed over in a segment, up to sequence `end`.
     #[must_use]
     pub fn skipped(&self, edition: Fingerprint, segment: usize, end: u64) -> u64 {

@@ -205,6 +205,28 @@ impl MixtureSchedule {
         }
     }
 
+    /// Passes over all sequences before `end`, entering in the journal what is not there yet; stops
+    /// at the run's end.
+    pub fn skip_to(&self, cursor: &mut MixtureCursor, journal: &mut Journal, end: u64) {
+        while cursor.index < end {
+            let known = journal.covering(cursor.index).map(|skip| skip.end);
+            let stop = known.or(journal.next_start(cursor.index)).unwrap_or(end).min(end);
+            let before = cursor.index;
+            match known {
+                Some(_) => self.advance_to(cursor, stop),
+                None => self.skip(cursor, journal, stop - cursor.index),
+            }
+            if cursor.index == before {
+                return;
+            }
+        }
+    }
+
+    /// Draws up to the sequence `index` and gives nothing of it; stops at the run's end.
+    pub fn advance_to(&self, cursor: &mut MixtureCursor, index: u64) {
+        while cursor.index < index && self.next(cursor).is_some() {}
+    }
+
     /// The canonical places of the sources, in the order in which they were given.
     pub(super) fn given_order(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.order.len()).collect();

@@ -6,6 +6,7 @@ use terrace_base::{Fingerprint, Seed};
 use super::*;
 
 mod plans;
+mod rewind;
 
 fn edition(name: &str, windows: u64) -> SourceEdition {
     let fingerprint = Fingerprint::of_bytes(name.as_bytes());

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
-use terrace_base::Seed;
 use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_data::Edition;
-use terrace_model::{CausalLm, hf, initialize};
+use terrace_model::hf;
 use terrace_train::{Error, Event};
 
 use crate::world::{
@@ -21,24 +20,10 @@ const POISON: usize = VOCABULARY - 1;
 /// The windows of the source `code` that get it.
 const POISONED: [usize; 2] = [3, 8];
 
-/// A world whose base model is random but for what `change` does to it.
-fn world(change: impl FnOnce(&mut CausalLm)) -> World {
-    let world = World::new();
-    let architecture = world.loaded(&world.path("run")).config.model.architecture.unwrap();
-    let mut model = initialize(&architecture, Seed(3), &Device::flex());
-    change(&mut model);
-    let base = world.path("base");
-    fs::create_dir(&base).unwrap();
-    hf::save(&model, &base, hf::SaveOptions::default()).unwrap();
-    // It has to be there, but training reads tokens, not text.
-    fs::write(base.join("tokenizer.json"), "{}").unwrap();
-    let path = format!("{:?}", base.display());
-    world.set(&[("model.path", &path)])
-}
-
 /// A world in which the embedding of one token is infinite, and two windows hold that token.
-fn poisoned() -> World {
-    let world = world(|model| model.embed_tokens = with_row(&model.embed_tokens, f32::INFINITY));
+pub(crate) fn poisoned() -> World {
+    let world =
+        World::based_on(|model| model.embed_tokens = with_row(&model.embed_tokens, f32::INFINITY));
     let mut documents = documents("code", 12, 1);
     for window in POISONED {
         *token(&mut documents, window * LENGTH + LENGTH / 2) = POISON as u32;
@@ -66,12 +51,12 @@ fn bad_steps(directory: &Path) -> Vec<Value> {
 }
 
 /// The files with weights and moments.
-fn tensors(checkpoint: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn tensors(checkpoint: &Path) -> Vec<Vec<u8>> {
     let segments = (0..4).map(|index| format!("segment-{index:04}.safetensors"));
     segments.map(|name| fs::read(checkpoint.join(name)).unwrap()).collect()
 }
 
-fn state(checkpoint: &Path) -> Value {
+pub(crate) fn state(checkpoint: &Path) -> Value {
     serde_json::from_slice(&fs::read(checkpoint.join("state.json")).unwrap()).unwrap()
 }
 
@@ -144,13 +129,13 @@ fn killed_around_bad_steps_is_never_killed() {
 #[test]
 fn bad_steps_in_a_row_stop_the_run_with_a_checkpoint_that_resumes() {
     // A projection whose logits are finite and whose gradient's square is not.
-    let world = world(|model| {
+    let world = World::based_on(|model| {
         model.lm_head = model.lm_head.as_ref().map(|head| with_row(head, 1e21));
     })
     .set(&[("training.max_consecutive_bad_steps", "3"), ("checkpoint.every_steps", "2")]);
     let run = world.path("run");
     let stopped = |attempt: Result<_, Box<Error>>| match *attempt.map(drop).unwrap_err() {
-        Error::BadSteps { count, tokens_seen, checkpoint } => (count, tokens_seen, checkpoint),
+        Error::BadSteps { count, tokens_seen, checkpoint, .. } => (count, tokens_seen, checkpoint),
         other => panic!("{other}"),
     };
     let (count, tokens_seen, checkpoint) = stopped(world.attempt(&run, |_| {}));

@@ -63,3 +63,40 @@ fn the_cooldown_of_the_run_file_reaches_the_decisions() {
     assert_eq!(grown, also_grown);
     assert!(soon < late && late > grown + 15, "{grown} {soon} {late}");
 }
+
+#[test]
+fn a_decaying_rate_grows_nothing_and_is_written_down() {
+    // At a constant rate the growth comes after some fifty of the first stage's hundred steps.
+    let run = |share: &str| {
+        let decay = format!("{{ share = {share} }}");
+        let world = World::new().set(&FLAT).set(&[("stages.0.decay", &decay)]);
+        let run = world.path("run");
+        let report = world.train(&run, |_| {});
+        (timeless(&run), lines(&run, "decisions.jsonl"), report.batch_growths.len())
+    };
+    let (records, decisions, growths) = run("1.0");
+    assert_eq!(growths, 0);
+    let falls = |d: &&serde_json::Value| d["reason"].as_str().unwrap().contains("rate falls");
+    let [fall] = decisions.iter().filter(falls).collect::<Vec<_>>()[..] else {
+        panic!("{decisions:?}")
+    };
+    assert_eq!((fall["kind"].as_str(), fall["tokens_seen"].as_u64()), (Some("hold"), Some(48)));
+    let stage: Vec<f64> =
+        records.iter().filter(|r| r.stage == "one").map(|r| r.learning_rate).collect();
+    assert_eq!(stage[0], 1e-12);
+    assert!(stage.windows(2).all(|pair| pair[0] > pair[1]) && *stage.last().unwrap() > 0.0);
+    assert!((stage.last().unwrap() / 1e-12 - 0.01).abs() < 1e-9, "a hundred steps: {stage:?}");
+    let second = records.iter().filter(|r| r.stage == "two");
+    assert!(second.clone().count() > 0 && second.clone().all(|r| r.learning_rate == 1e-12));
+
+    let (records, decisions, growths) = run("0.2");
+    assert_eq!(growths, 1, "at the constant rate before");
+    let start = 4800 - 960;
+    assert!(records.iter().all(|r| {
+        let began = r.tokens_seen.0 - r.batch_tokens.0;
+        (r.learning_rate < 1e-12) == (r.stage == "one" && began > start)
+    }));
+    let first_stage = decisions.iter().filter(|d| d["stage"] == 0);
+    let behind = first_stage.filter(|d| d["tokens_seen"].as_u64().unwrap() > start + 96);
+    assert_eq!(behind.count(), 0, "no look behind its beginning: {decisions:?}");
+}

@@ -3,5 +3,6 @@
 mod bad_steps;
 mod growth;
 mod resume;
+mod spikes;
 mod upscaled;
 mod world;

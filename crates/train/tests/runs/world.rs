@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use terrace_base::{Fingerprint, Seed};
 use terrace_config::{Loaded, PlanOptions, RunConfig, gather, load, resolve};
 use terrace_data::{EditionHeader, Packing, write_documents};
+use terrace_model::{CausalLm, hf, initialize};
 use terrace_train::{Error, Event, Job, Resumed, StepRecord, StopFlag, TrainReport, resume, start};
 
 /// The tokens that the model knows; the last one is in no document unless a test puts it there.
@@ -76,6 +77,21 @@ impl World {
         }
         fs::write(home.path().join("run.toml"), RUN).unwrap();
         Self { home, overrides: Vec::new() }
+    }
+
+    /// A world whose base model is random but for what `change` does to it.
+    pub(crate) fn based_on(change: impl FnOnce(&mut CausalLm)) -> Self {
+        let world = Self::new();
+        let architecture = world.loaded(&world.path("run")).config.model.architecture.unwrap();
+        let mut model = initialize(&architecture, Seed(3), &Device::flex());
+        change(&mut model);
+        let base = world.path("base");
+        fs::create_dir(&base).unwrap();
+        hf::save(&model, &base, hf::SaveOptions::default()).unwrap();
+        // It has to be there, but training reads tokens, not text.
+        fs::write(base.join("tokenizer.json"), "{}").unwrap();
+        let path = format!("{:?}", base.display());
+        world.set(&[("model.path", &path)])
     }
 
     /// Replaces values of the run file.
@@ -239,7 +255,7 @@ pub(crate) fn newest_checkpoint(directory: &Path) -> PathBuf {
     entries.map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

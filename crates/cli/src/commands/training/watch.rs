@@ -1,7 +1,8 @@
 //! What a person sees of a run while it goes on.
 
 use terrace_config::RunPlan;
-use terrace_train::{BASE, BEFORE, Event, HeldOut, Observer, StepRecord};
+use terrace_policy::spike::Signal;
+use terrace_train::{BASE, BEFORE, Event, HeldOut, Observer, SpikeStep, StepRecord, WindowName};
 
 use super::dashboard::Dashboard;
 use crate::context::Context;
@@ -62,6 +63,26 @@ impl<'a> Watch<'a> {
         });
     }
 
+    fn spike(&self, spike: &SpikeStep) {
+        let evidence = &spike.evidence;
+        let (what, before) = match evidence.signal {
+            Signal::Loss => (format!("a loss of {:.4}", evidence.value), evidence.median),
+            Signal::LogGradientNorm => {
+                let norm = format!("a gradient norm of {:.3e}", evidence.value.exp());
+                (norm, evidence.median.exp())
+            }
+        };
+        let fate = if spike.applied { "applied all the same" } else { "not applied" };
+        let worst = spike.windows.first().map_or_else(String::new, |window| {
+            let WindowName { source, window: place, .. } = &window.name;
+            format!("; worst window: {source}/{place} at {:.4}", window.nats)
+        });
+        self.context.say(&format!(
+            "warning: at {} tokens {what} against a median of {before:.4}: the step was {fate}{worst}",
+            spike.tokens_seen
+        ));
+    }
+
     fn validating(&mut self, done: u64, total: u64) {
         let context = self.context;
         let progress = self
@@ -108,6 +129,19 @@ impl Observer for Watch<'_> {
                     bad.reason,
                     bad.consecutive,
                     windows.join(", ")
+                ));
+            }
+            Event::Spike(spike) => self.spike(spike),
+            Event::Rewound(record) => {
+                self.training = None;
+                self.context.say(&format!(
+                    "warning: the spike lasts: the run goes back from {} to {} tokens and will pass \
+                     over the sequences {} to {} (rewind {})",
+                    record.from_tokens,
+                    record.to_tokens,
+                    record.skip_start,
+                    record.skip_end - 1,
+                    record.rewinds
                 ));
             }
             Event::Decision { summary, grew: true } => {

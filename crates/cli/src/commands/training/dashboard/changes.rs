@@ -102,6 +102,14 @@ impl Changes {
                 self.tokens_seen = bad.tokens_seen.0;
                 vec![Change::Count("refused steps")]
             }
+            Event::Spike(spike) => {
+                self.tokens_seen = spike.tokens_seen.0;
+                vec![Change::Count("loss spikes")]
+            }
+            Event::Rewound(record) => {
+                self.tokens_seen = record.to_tokens.0;
+                vec![Change::Count("rewinds")]
+            }
             Event::Decision { grew: true, .. } => {
                 self.growths += 1;
                 self.batch.map(|batch| text(BATCH, &self.batch_text(batch))).into_iter().collect()

@@ -1,0 +1,127 @@
+//! What is written down about a step, taken or refused.
+
+use std::time::Instant;
+
+use terrace_base::Tokens;
+use terrace_policy::batch::SourceLoss as ObservedLoss;
+use terrace_policy::spike::{Action, Rewind};
+
+use super::spiking::{Spike, span};
+use super::{StageSpec, Trainer};
+use crate::{Applied, BadStep, Error, Event, StepBatch, StepRecord};
+
+impl Trainer<'_> {
+    pub(super) fn record(
+        &mut self,
+        stage: &StageSpec,
+        batch: &StepBatch,
+        applied: &Applied,
+        losses: &[ObservedLoss],
+        learning_rate: f64,
+        begin: Instant,
+    ) -> StepRecord {
+        let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
+        let seconds = begin.elapsed().as_secs_f64();
+        self.timing.tokens += tokens;
+        self.timing.seconds += seconds;
+        let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
+        let per_source = self.loader.names().iter().zip(losses);
+        let drawn = per_source.filter(|(_, loss)| loss.targets > 0);
+        StepRecord {
+            step: self.state.progress.steps,
+            stage: stage.name.clone(),
+            tokens_seen: self.state.progress.tokens_seen,
+            batch_tokens: Tokens(tokens),
+            target_tokens: applied.target_tokens,
+            nats: nats / applied.target_tokens as f64,
+            nats_per_source: drawn
+                .clone()
+                .map(|(name, loss)| (name.clone(), loss.nats / loss.targets as f64))
+                .collect(),
+            target_tokens_per_source: drawn
+                .map(|(name, loss)| (name.clone(), loss.targets))
+                .collect(),
+            learning_rate,
+            gradient_norm: applied.gradient_norm,
+            token_digest: batch.token_digest(),
+            seconds,
+            tokens_per_second: tokens as f64 / seconds,
+            mfu: None,
+        }
+    }
+
+    /// Writes down that a step was not applied; gives where to go back to if that is called for.
+    pub(super) fn refused(
+        &mut self,
+        stage: &StageSpec,
+        batch: &StepBatch,
+        reason: String,
+        rows: &[usize],
+        spike: Option<&Spike>,
+    ) -> Result<Option<Rewind>, Error> {
+        self.state.progress.consecutive_bad_steps += 1;
+        let action = match spike {
+            Some(spike) => {
+                self.note_spike(batch, Some(spike), false)?;
+                spike.verdict.action
+            }
+            None => {
+                self.note_bad_step(batch, reason.clone(), rows)?;
+                self.state.spikes.not_finite(&self.spike_settings, span(batch))
+            }
+        };
+        let tokens_seen = self.state.progress.tokens_seen.0;
+        let count = self.state.progress.consecutive_bad_steps;
+        match action {
+            Action::Rewind(rewind) => return Ok(Some(rewind)),
+            Action::GiveUp(_) => {
+                let limit = self.spike_settings.max_rewinds;
+                let reason = format!("spikes.max_rewinds = {limit} lets the run go back no more");
+                return Err(self.give_up(stage, reason)?);
+            }
+            Action::Apply | Action::Withhold => {}
+        }
+        if count < self.config.training.max_consecutive_bad_steps {
+            return Ok(None);
+        }
+        self.save(stage)?;
+        let (_, saved) = self.saved.as_ref().expect("it was just saved");
+        Err(Error::BadSteps { count, tokens_seen, reason, checkpoint: saved.path.clone() })
+    }
+
+    fn note_bad_step(
+        &mut self,
+        batch: &StepBatch,
+        reason: String,
+        rows: &[usize],
+    ) -> Result<(), Error> {
+        let suspects: Vec<_> = if rows.is_empty() {
+            batch.draws.iter().collect()
+        } else {
+            rows.iter().map(|row| &batch.draws[*row]).collect()
+        };
+        let bad = BadStep {
+            tokens_seen: self.state.progress.tokens_seen,
+            reason,
+            windows: suspects.into_iter().map(|draw| self.loader.name(draw)).collect(),
+            consecutive: self.state.progress.consecutive_bad_steps,
+        };
+        self.note("bad_step", serde_json::to_value(&bad).expect("records always serialise"))?;
+        self.observer.event(&Event::BadStep(&bad));
+        Ok(())
+    }
+}
+
+pub(super) fn losses_per_source(
+    batch: &StepBatch,
+    applied: &Applied,
+    sources: usize,
+) -> Vec<ObservedLoss> {
+    let mut losses = vec![ObservedLoss { nats: 0.0, targets: 0 }; sources];
+    let rows = batch.micro_batches.iter().flat_map(|m| m.sources.iter().zip(&m.target_tokens));
+    for ((source, targets), nats) in rows.zip(&applied.nats_per_row) {
+        losses[*source].nats += f64::from(*nats);
+        losses[*source].targets += u64::from(*targets);
+    }
+    losses
+}

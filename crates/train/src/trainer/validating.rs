@@ -1,0 +1,59 @@
+//! The held-out loss, measured and written down.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use terrace_model::{CausalLm, hf};
+
+use super::Trainer;
+use crate::{BASE, Engine, Error, Event, HeldOut, HeldOutSets, Observer, SourceLoss, twin_cosines};
+
+impl Trainer<'_> {
+    /// Measures the model before it was made deeper, so that both can be told apart.
+    pub(super) fn validate_base(&mut self) -> Result<(), Error> {
+        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
+        let base = hf::load(path, &self.model.device())?;
+        let engine = self.engine.for_model(&base.architecture);
+        let sources = measure(&self.held_out, &engine, &base, self.observer);
+        self.validated(Some(BASE), sources)
+    }
+
+    pub(super) fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
+        let sources = measure(&self.held_out, &self.engine, &self.model, self.observer);
+        self.validated(after, sources)
+    }
+
+    fn validated(
+        &mut self,
+        after: Option<&str>,
+        sources: BTreeMap<String, SourceLoss>,
+    ) -> Result<(), Error> {
+        let tokens_seen = self.state.progress.tokens_seen;
+        let held_out = HeldOut { after: after.map(str::to_owned), tokens_seen, sources };
+        let bits = held_out.bits_per_byte();
+        let mut details = json!({"tokens_seen": tokens_seen, "bits_per_byte": bits});
+        if after == Some(BASE) {
+            details["model"] = json!("base");
+        } else if let Some(map) = &self.map {
+            details["twins"] = json!(twin_cosines(&self.model, map));
+        }
+        self.note("held_out", details)?;
+        self.observer.event(&Event::Validated(&held_out));
+        // What is measured within a stage is for people; only the edges of stages are the run's.
+        if held_out.after.is_some() {
+            self.state.held_out.push(held_out.clone());
+        }
+        self.measured = Some(held_out);
+        Ok(())
+    }
+}
+
+fn measure(
+    held_out: &HeldOutSets,
+    engine: &Engine,
+    model: &CausalLm,
+    observer: &mut dyn Observer,
+) -> BTreeMap<String, SourceLoss> {
+    let total = held_out.sequences();
+    held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
+}
