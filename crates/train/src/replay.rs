@@ -134,13 +134,15 @@ impl Player {
             let targets = step.target_tokens_per_source.get(name).copied().unwrap_or(0);
             losses[source] = SourceLoss { nats: mean * targets as f64, targets };
         }
+        let began = Tokens(step.tokens_seen.0 - step.batch_tokens.0);
         let observation = Observation {
             step: index,
             tokens_seen: step.tokens_seen,
             sources: &losses,
             learning_rate: step.learning_rate,
             is_bad: false,
-            is_spike: false,
+            // As when it was trained: a falling rate says nothing about the batch.
+            is_spike: stages[place].learning_rate.decays(began),
         };
         self.decisions.extend(self.controller.observe(observation));
         Ok(())
