@@ -1,5 +1,6 @@
 //! The whole command, run as a person runs it.
 
+mod controller;
 mod dashboard;
 mod kill;
 mod run;
@@ -14,9 +15,10 @@ use support::{documents, files_below, flip_a_bit, repository, terrace, terrace_i
 #[test]
 fn help_lists_the_verbs() {
     let help = terrace(["--help"]).expect_code(0).stdout;
-    for verb in
-        ["prepare", "inspect", "plan", "upscale", "train", "resume", "export", "bench", "doctor"]
-    {
+    for verb in [
+        "prepare", "inspect", "plan", "upscale", "train", "resume", "replay", "simulate", "export",
+        "bench", "doctor",
+    ] {
         assert!(help.contains(&format!("  {verb} ")), "{verb}\n{help}");
         let help = terrace([verb, "--help"]).expect_code(0).stdout;
         assert!(help.contains("Usage: terrace"), "{help}");

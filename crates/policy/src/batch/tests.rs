@@ -3,6 +3,7 @@
 mod control;
 mod decay;
 mod errors;
+mod golden;
 mod growth;
 
 use terrace_base::{Seed, SeedStream, Tokens};

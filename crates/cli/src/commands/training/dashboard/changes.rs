@@ -243,6 +243,7 @@ mod tests {
             target_tokens: batch,
             nats: 2.5,
             nats_per_source: BTreeMap::from([("apples".to_owned(), 2.25)]),
+            target_tokens_per_source: BTreeMap::from([("apples".to_owned(), batch)]),
             learning_rate: 1e-3,
             gradient_norm: f64::INFINITY,
             token_digest: Fingerprint::of_bytes(b"tokens"),

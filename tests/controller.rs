@@ -1,0 +1,139 @@
+//! The batch controller as an instrument: simulated, replayed, and held against others.
+
+use crate::support::{repository, small_run, terrace, terrace_in};
+use serde_json::Value;
+
+const RUN: &str = r#"
+name = "replayed"
+[batch]
+mode = "plateau"
+initial_tokens = 64
+maximum_tokens = 512
+[batch.plateau]
+nats_per_percent = 0.3
+alpha = 0.4
+minimum_steps_left = 1
+[validation]
+sequences_per_source = 2
+[[stages]]
+name = "one"
+budget_tokens = 8192
+mixture = { apples = 0.7, pears = 0.3 }
+[[stages]]
+name = "two"
+budget_tokens = 8192
+mixture = { apples = 0.2, pears = 0.8 }
+"#;
+
+fn rows<'a>(answer: &'a Value, schedule: &str) -> Vec<&'a Value> {
+    let results = answer["results"].as_array().unwrap().iter();
+    results.filter(|row| row["schedule"] == schedule).collect()
+}
+
+#[test]
+fn schedules_are_held_against_each_other_where_the_best_is_known() {
+    let file = "configs/simulate/acceptance.toml";
+    let answer =
+        terrace(["simulate", file, "--set", "plateau.seeds=8", "--json"]).expect_code(0).json();
+    let figures = |schedule: &str| -> Vec<(f64, f64)> {
+        let number = |row: &Value, key: &str| row[key].as_f64().unwrap().round();
+        let rows = rows(&answer, schedule).into_iter();
+        rows.map(|row| (number(row, "steps"), number(row, "examples"))).collect()
+    };
+    assert_eq!(figures("oracle"), [(131.0, 323.0), (225.0, 1169.0), (318.0, 3595.0)]);
+    assert_eq!(figures("best-fixed"), [(95.0, 819.0), (152.0, 3997.0), (205.0, 15_445.0)]);
+    assert_eq!(figures("relative-drop"), [(204.0, 531.0), (309.0, 1923.0), (422.0, 7491.0)]);
+    assert_eq!(figures("gns-sqrt"), [(58.0, 1884.0), (107.0, 4872.0), (199.0, 11_830.0)]);
+    for row in rows(&answer, "no-growth") {
+        assert!(row["steps"].is_null(), "a batch of one rests above every target: {row}");
+    }
+    for (row, (_, best)) in rows(&answer, "plateau").into_iter().zip(figures("oracle")) {
+        assert!(row["examples_p5"].as_f64().unwrap() > best, "{row}");
+        assert!(row["examples_p95"].as_f64() >= row["examples"].as_f64(), "{row}");
+    }
+    let people = terrace(["simulate", file, "--set", "plateau.seeds=2"]).expect_code(0);
+    assert!(people.stderr.contains("never") && people.stderr.contains("3,595"), "{people}");
+}
+
+#[test]
+fn stages_are_simulated_with_every_source() {
+    let file = "configs/simulate/yi.toml";
+    let answer =
+        terrace(["simulate", file, "--set", "plateau.seeds=3", "--json"]).expect_code(0).json();
+    let story = &answer["story"];
+    assert_eq!(story["sources"], serde_json::json!(["code", "math", "text"]));
+    assert_eq!(story["stages"].as_array().unwrap().len(), 4);
+    let loss = |index: usize| story["stages"][index]["loss"].as_f64().unwrap();
+    assert!(loss(1) < loss(0) && loss(3) < loss(2), "growing lowers the floor: {story}");
+}
+
+#[test]
+fn simulations_that_make_no_sense_say_what_would() {
+    let file = "configs/simulate/acceptance.toml";
+    for (set, expected) in [
+        ("quadratic.learning_rate=3.0", "above 0 and below 2"),
+        ("quadratic.dimension=0", "expected 1 to"),
+        ("quadratic.targets=[]", "nothing to simulate"),
+        ("plateau.alpha=0.9", "below 0.5"),
+        ("plateau.patience=3", "patience"),
+        ("declared.schedule=\"5:1\"", "first entry at 0"),
+        ("stages=[{ name = \"x\", budget_examples = 10, mixture = { y = 1.0 } }]", "no source `y`"),
+    ] {
+        let outcome = terrace(["simulate", file, "--set", set]).expect_code(2);
+        assert!(outcome.stderr.contains(expected), "{set}: {outcome}");
+    }
+    let outcome = terrace(["bench", "plateau", "--curves", "0"]).expect_code(2);
+    assert!(outcome.stderr.contains("at least 1"), "{outcome}");
+}
+
+#[test]
+fn plateau_tests_are_counted_on_simulated_curves() {
+    let answer = terrace(["bench", "plateau", "--curves", "32", "--json"]).expect_code(0).json();
+    assert_eq!(answer["alpha"], 0.05);
+    let rows = answer["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2 * 4 * 5, "two classes, four rules, each deviation and all together");
+    let ours = rows.iter().find(|row| row["detector"] == "terrace").unwrap();
+    assert!(ours["false_rate_upper"].as_f64() >= ours["false_rate"].as_f64(), "{ours}");
+}
+
+#[test]
+fn the_same_controller_decides_the_same_again_and_another_one_otherwise() {
+    let home = tempfile::tempdir().unwrap();
+    small_run(home.path(), RUN);
+    terrace_in(home.path(), ["train", "run.toml", "--json"]).expect_code(0);
+    let recorded: Vec<Value> = std::fs::read_to_string(home.path().join("run/decisions.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let again = terrace_in(home.path(), ["replay", "run", "--json"]).expect_code(0).json();
+    assert_eq!(again["same_controller"], true);
+    let replayed = again["decisions"].as_array().unwrap();
+    assert!(recorded.len() > 4, "looks were made: {recorded:?}");
+    assert_eq!(replayed.len(), recorded.len());
+    for (replayed, recorded) in replayed.iter().zip(&recorded) {
+        for key in ["step", "tokens_seen", "stage", "kind", "verdict", "to_sequences"] {
+            assert_eq!(replayed[key], recorded[key], "{key}: {replayed}");
+        }
+    }
+
+    std::fs::write(
+        home.path().join("steps.toml"),
+        "[batch]\nmode = \"steps\"\nschedule = \"0:64 4096:128\"\n",
+    )
+    .unwrap();
+    let arguments = ["replay", "run", "--controller", "steps.toml", "--json"];
+    let other = terrace_in(home.path(), arguments).expect_code(0).json();
+    assert_eq!(other["same_controller"], false);
+    let at = other["growths"][0]["tokens_seen"].as_u64().unwrap();
+    assert!((4096..4096 + 512).contains(&at), "the first step behind it, whatever its batch: {at}");
+    assert_eq!(other["growths"][0]["to_tokens"], 128);
+
+    std::fs::write(home.path().join("more.toml"), "name = \"x\"\n").unwrap();
+    let refused = terrace_in(home.path(), ["replay", "run", "--controller", "more.toml"]);
+    assert!(refused.expect_code(2).stderr.contains("only a [batch] section"));
+    let refused = terrace_in(home.path(), ["replay", "run", "--set", "seed=3"]).expect_code(2);
+    assert!(refused.stderr.contains("only batch.* can be set"), "{refused}");
+    let refused = terrace_in(&repository(), ["replay", "nowhere"]).expect_code(2);
+    assert!(refused.stderr.contains("not a run directory"), "{refused}");
+}
