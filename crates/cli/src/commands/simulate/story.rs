@@ -112,10 +112,10 @@ fn outcome(
     schedule: &'static str,
     points: &[StagePoint],
 ) -> StageOutcome {
-    let of_stage = points.iter().filter(|point| point.stage == index);
+    let mut of_stage = points.iter().filter(|point| point.stage == index);
     let steps = of_stage.clone().count() as u64;
     let batch_at_end = of_stage.clone().map(|point| point.batch).max().unwrap_or(0);
-    let last = of_stage.last().expect("a stage has examples");
+    let last = of_stage.next_back().expect("a stage has examples");
     StageOutcome {
         stage: stage.name.clone(),
         schedule,
