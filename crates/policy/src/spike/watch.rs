@@ -165,7 +165,8 @@ impl SpikeWatch {
         &self.passed_over
     }
 
-    /// While a spike goes on that the run may go back for, the sequence that a state to go back to must not have seen.
+    /// While a spike goes on that the run may go back for, the sequence that a state to go back to
+    /// must not have seen.
     #[must_use]
     pub fn needs_state_before(&self) -> Option<u64> {
         self.episode.as_ref().map(|episode| episode.skip_start)

@@ -12,10 +12,14 @@ use crate::exit::ExitCode;
 use crate::progress::{Progress, Unit};
 use crate::table::{Table, grouped};
 
+/// Curves of a class beyond which the study would not end in a sitting.
+const MOST_CURVES: u64 = 10_000_000;
+
 /// Runs the study and shows it.
 pub(super) fn run(args: &BenchPlateauArgs, context: &Context) -> Result<ExitCode, CliError> {
-    if args.curves == 0 {
-        return Err(CliError::input("--curves: found 0, expected at least 1"));
+    if !(1..=MOST_CURVES).contains(&args.curves) {
+        let message = format!("--curves: found {}, expected 1 to {MOST_CURVES}", args.curves);
+        return Err(CliError::input(message));
     }
     if !(args.alpha > 0.0 && args.alpha < 0.5) {
         let message =

@@ -6,16 +6,11 @@ const STAGES: u64 = 400;
 const SD: f64 = 0.1;
 
 /// White noise, a short memory, and two mixtures with a memory of twenty steps.
-pub(super) const NOISES: [[f64; 2]; 4] = [[0.0, 0.0], [1.0, 0.5], [0.2, 0.9], [0.5, 0.9]];
+const NOISES: [[f64; 2]; 4] = [[0.0, 0.0], [1.0, 0.5], [0.2, 0.9], [0.5, 0.9]];
 
 /// The share of simulated stages that see a growth while the loss falls by `descent` thresholds
 /// per step.
-pub(super) fn growing_share(
-    steps: u64,
-    descent: f64,
-    [share, phi]: [f64; 2],
-    confirmations: u32,
-) -> f64 {
+fn growing_share(steps: u64, descent: f64, [share, phi]: [f64; 2], confirmations: u32) -> f64 {
     let delta = resolvable(steps, SD, 0.2);
     let settings = PlateauSettings { confirmations, ..settings(delta, steps) };
     let grew = (0..STAGES).filter(|seed| {
