@@ -33,7 +33,6 @@ mod render;
 mod resolve;
 mod run;
 mod simulate;
-mod spikes;
 mod stages;
 mod warnings;
 
@@ -66,4 +65,3 @@ pub use simulate::{
     DeclaredConfig, GnsSqrtConfig, QuadraticConfig, RelativeDropConfig, SimulateConfig,
     SimulatedOptimizer, SimulatedPlateau, SimulatedSource, SimulatedStage,
 };
-pub use spikes::Spikes;

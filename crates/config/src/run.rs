@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use terrace_base::{Seed, Tokens};
+use terrace_policy::spike::SpikeSettings;
 
 use crate::batch::{Batch, StageBatch};
 use crate::bytes::Bytes;
@@ -14,7 +15,6 @@ use crate::error::Error;
 use crate::mixture::Mixture;
 use crate::model::ModelConfig;
 use crate::path;
-use crate::spikes::Spikes;
 
 /// A run as written: what to train, on what, in which stages.
 ///
@@ -44,7 +44,7 @@ pub struct RunConfig {
     pub batch: Batch,
     /// What counts as a loss spike, and what is done about it.
     #[serde(default)]
-    pub spikes: Spikes,
+    pub spikes: SpikeSettings,
     /// When the state is saved, and what is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,

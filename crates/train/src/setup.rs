@@ -177,7 +177,6 @@ fn assemble<'a>(
         loader,
         held_out,
         controller,
-        spike_settings: config.spikes.settings(),
         state,
         logs: Logs::open(&layout, positions)?,
         layout,

@@ -20,7 +20,7 @@ use terrace_policy::batch::{
 use terrace_policy::cadence::Cadence;
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
-use terrace_policy::spike::{Rewind, SpikePolicy, SpikeSettings};
+use terrace_policy::spike::{Rewind, SpikePolicy};
 
 use self::spiking::{Spike, step_loss};
 use self::stepping::losses_per_source;
@@ -48,7 +48,6 @@ pub struct Trainer<'a> {
     pub(crate) loader: Loader,
     pub(crate) held_out: HeldOutSets,
     pub(crate) controller: BatchController,
-    pub(crate) spike_settings: SpikeSettings,
     pub(crate) state: RunState,
     pub(crate) logs: Logs,
     pub(crate) layout: RunLayout,
@@ -134,7 +133,7 @@ impl Trainer<'_> {
             },
             |applied| {
                 let step = step_loss(&batch, applied, whole);
-                let verdict = self.state.spikes.judge(&self.spike_settings, &step);
+                let verdict = self.state.spikes.judge(&self.config.spikes, &step);
                 spike = Spike::of(verdict, applied);
                 spike.as_ref().and_then(Spike::reason_to_withhold)
             },
@@ -242,7 +241,7 @@ impl Trainer<'_> {
         self.state.progress.stage_sequences = 0;
         self.state.stage_steps.push(0);
         self.decided(&decision)?;
-        if index == 0 && self.spike_settings.policy == SpikePolicy::Rewind {
+        if index == 0 && self.config.spikes.policy == SpikePolicy::Rewind {
             // There has to be a state to go back to, however early a spike comes.
             self.save(stage)?;
         }

@@ -38,7 +38,10 @@ impl SpikePolicy {
 }
 
 /// What counts as a spike, and what is done about it.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// It is the `[spikes]` section of a run file as it stands there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SpikeSettings {
     /// What is done.
     pub policy: SpikePolicy,

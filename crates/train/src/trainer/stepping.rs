@@ -67,7 +67,7 @@ impl Trainer<'_> {
             }
             None => {
                 self.note_bad_step(batch, reason.clone(), rows)?;
-                self.state.spikes.not_finite(&self.spike_settings, span(batch))
+                self.state.spikes.not_finite(&self.config.spikes, span(batch))
             }
         };
         let tokens_seen = self.state.progress.tokens_seen.0;
@@ -75,7 +75,7 @@ impl Trainer<'_> {
         match action {
             Action::Rewind(rewind) => return Ok(Some(rewind)),
             Action::GiveUp(_) => {
-                let limit = self.spike_settings.max_rewinds;
+                let limit = self.config.spikes.max_rewinds;
                 let reason = format!("spikes.max_rewinds = {limit} lets the run go back no more");
                 return Err(self.give_up(stage, reason)?);
             }
