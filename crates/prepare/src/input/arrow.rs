@@ -11,6 +11,7 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use super::InputFile;
 use super::batches::{raw_batch, split};
 use super::content::ContentReader;
+use super::framing::{Framed, check_footer};
 use super::unit::{Batch, Columns, Sink};
 use crate::chain::Rows;
 use crate::{Error, Result};
@@ -63,13 +64,15 @@ fn open(file: &InputFile, columns: &Columns) -> Result<Batches> {
     let damaged = |error| failed(file, error);
     // Each is opened twice: the schema says which columns to project.
     if &magic == MAGIC {
+        check_footer(rewound()?, file.size).map_err(|error| file.failed(error))?;
         let schema = FileReader::try_new(rewound()?, None).map_err(damaged)?.schema();
         let projection = Some(projection(file, &schema, columns)?);
         Ok(Box::new(FileReader::try_new(rewound()?, projection).map_err(damaged)?))
     } else {
-        let schema = StreamReader::try_new(rewound()?, None).map_err(damaged)?.schema();
+        let framed = || Ok::<_, Error>(Framed::new(rewound()?, file.size));
+        let schema = StreamReader::try_new(framed()?, None).map_err(damaged)?.schema();
         let projection = Some(projection(file, &schema, columns)?);
-        Ok(Box::new(StreamReader::try_new(rewound()?, projection).map_err(damaged)?))
+        Ok(Box::new(StreamReader::try_new(framed()?, projection).map_err(damaged)?))
     }
 }
 

@@ -3,6 +3,7 @@
 mod arrow;
 mod batches;
 mod content;
+mod framing;
 mod jsonl;
 mod locate;
 mod parquet;

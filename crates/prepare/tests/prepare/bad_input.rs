@@ -95,6 +95,22 @@ proptest! {
     }
 }
 
+/// An allocation that fails cannot be caught, and any eight bytes may be a length.
+#[test]
+fn an_absurd_number_anywhere_in_an_arrow_file_is_survived() {
+    let home = tempfile::tempdir().unwrap();
+    for format in ["arrow", "stream.arrow"] {
+        let intact = std::fs::read(write(home.path(), format, &corpus(3, 9))).unwrap();
+        let mut refusals = 0;
+        for place in (0..intact.len() - 8).step_by(8) {
+            let mut bytes = intact.clone();
+            bytes[place..place + 8].copy_from_slice(&0x7f80_0000_0000_0000_u64.to_le_bytes());
+            refusals += usize::from(refused(home.path(), &bytes, &format!("x.{format}")).is_some());
+        }
+        assert!(refusals > 10, "{format}: {refusals}");
+    }
+}
+
 #[test]
 fn a_source_without_documents_says_why() {
     let home = tempfile::tempdir().unwrap();
