@@ -48,10 +48,20 @@ pub(crate) fn terrace_in<S: AsRef<std::ffi::OsStr>>(
     folder: &Path,
     arguments: impl IntoIterator<Item = S>,
 ) -> Outcome {
+    terrace_with(folder, arguments, &[])
+}
+
+/// As [`terrace_in`], with environment variables of its own.
+pub(crate) fn terrace_with<S: AsRef<std::ffi::OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    environment: &[(&str, &str)],
+) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_terrace"))
         .args(arguments)
         .current_dir(folder)
         .env_remove("TERRACE_LOG")
+        .envs(environment.iter().copied())
         .output()
         .expect("the binary can be started");
     Outcome {
