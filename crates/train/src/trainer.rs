@@ -165,6 +165,7 @@ impl Trainer<'_> {
             tokens_seen: self.state.progress.tokens_seen,
             sources: &losses,
             learning_rate,
+            noise: None,
             is_bad: false,
             is_spike: false,
         };
@@ -269,6 +270,7 @@ impl Trainer<'_> {
             batch: stage.batch,
             settle_tokens: settle_tokens(stage, self.config.optimizer.warmup_tokens),
             reference_weights: stage.reference_weights.clone(),
+            trained_parameters: None,
         });
         self.state.progress.entered = true;
         self.state.progress.stage_sequences = 0;

@@ -49,6 +49,7 @@ fn stage(steps: u64) -> StageInfo {
         batch: StageBatch::Carry,
         settle_tokens: Tokens(0),
         reference_weights: vec![1.0],
+        trained_parameters: None,
     }
 }
 
@@ -76,6 +77,7 @@ fn observation(step: u64, tokens: u64, sources: &[SourceLoss]) -> Observation<'_
         tokens_seen: Tokens(tokens),
         sources,
         learning_rate: LEARNING_RATE,
+        noise: None,
         is_bad: false,
         is_spike: false,
     }
