@@ -34,6 +34,25 @@ impl Ramp {
         let gone = u64::try_from(gone).expect("a share of a 64-bit number");
         first_sequences + gone / self.increment_sequences * self.increment_sequences
     }
+
+    /// The tokens seen from which on it has each of its batches, as a schedule.
+    #[must_use]
+    pub fn thresholds(&self, first_sequences: u64) -> Vec<(Tokens, u64)> {
+        let mut steps = vec![(Tokens(0), first_sequences)];
+        let way = self.to_sequences.saturating_sub(first_sequences);
+        for count in 1..=way / self.increment_sequences {
+            let gained = count * self.increment_sequences;
+            let at = (u128::from(gained) * u128::from(self.tokens.0)).div_ceil(u128::from(way));
+            let at = u64::try_from(at).expect("a share of a 64-bit number");
+            steps.push((Tokens(at), first_sequences + gained));
+        }
+        steps.push((self.tokens, first_sequences + way));
+        // Where two batches begin at the same token, the later one holds.
+        steps.reverse();
+        steps.dedup_by_key(|(at, _)| *at);
+        steps.reverse();
+        steps
+    }
 }
 
 /// The batch as the root of the noise scale: `√(cost · noise scale)`.
@@ -274,6 +293,12 @@ mod tests {
             prop_assert!(batches.is_sorted());
             prop_assert!(tokens == 0 || batches[0] == first);
             prop_assert_eq!(*batches.last().unwrap(), first + way);
+            let steps = ramp.thresholds(first);
+            prop_assert!(steps.is_sorted_by(|a, b| a.0 < b.0));
+            for (at, batch) in batches.iter().enumerate() {
+                let reached = steps.iter().rfind(|(from, _)| from.0 <= at as u64);
+                prop_assert_eq!(reached.map(|(_, sequences)| *sequences), Some(*batch));
+            }
             for (at, batch) in batches[..tokens as usize].iter().enumerate() {
                 let exact = first as f64 + way as f64 * at as f64 / tokens as f64;
                 prop_assert!((batch - first) % increment == 0);

@@ -3,6 +3,7 @@
 mod control;
 mod errors;
 mod growth;
+mod modes;
 
 use terrace_base::{Seed, SeedStream, Tokens};
 
