@@ -34,7 +34,10 @@ mod run;
 mod stages;
 mod warnings;
 
-pub use batch::{Batch, BatchMode, BatchSchedule, Plateau, ScheduleEntry, StageBatch};
+pub use batch::{
+    AdvisorChoice, Batch, BatchMode, BatchSchedule, LossLawConfig, Plateau, ScheduleEntry,
+    StageBatch,
+};
 pub use bytes::{Bytes, ParseBytesError};
 pub use decimal::{Decimal, ParseDecimalError};
 pub use device::DeviceChoice;

@@ -6,10 +6,10 @@ use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
 use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
 use terrace_config::{
-    BatchMode, Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
+    Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
 };
 use terrace_model::{CausalLm, hf, initialize};
-use terrace_policy::batch::{BatchController, BatchPolicy, PlateauSettings, StageBatch};
+use terrace_policy::batch::{BatchController, StageBatch};
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
@@ -320,26 +320,7 @@ fn trained(config: &RunConfig, map: Option<&LayerMap>, stage: usize) -> Trained 
 fn controller(config: &RunConfig) -> Result<BatchController, Error> {
     let length = config.training.sequence_length as u64;
     let batch = &config.batch;
-    let policy = match batch.mode {
-        BatchMode::Fixed => BatchPolicy::Fixed,
-        BatchMode::Steps => {
-            let entries = batch.schedule.iter().flat_map(|schedule| &schedule.0);
-            BatchPolicy::Steps(entries.map(|e| (e.tokens_seen, e.batch.0 / length)).collect())
-        }
-        BatchMode::Plateau => {
-            let plateau = &batch.plateau;
-            BatchPolicy::Plateau(PlateauSettings {
-                growth_factor: batch.growth_factor,
-                maximum_sequences: batch.maximum_tokens.map(|tokens| tokens.0 / length),
-                minimum_tokens_between: plateau.minimum_tokens_between,
-                minimum_steps_left: Some(plateau.minimum_steps_left),
-                cooldown_steps: plateau.cooldown_steps,
-                beta2: config.optimizer.beta2,
-                stable_learning_rate: plateau.safe_learning_rate,
-                ..PlateauSettings::new(plateau.nats_per_percent, plateau.alpha)
-            })
-        }
-    };
     let first = batch.first_tokens().0 / length;
-    Ok(BatchController::new(policy, length, first)?)
+    let controller = BatchController::new(config.batch_policy(), length, first)?;
+    Ok(controller.with_coupling(batch.coupling).with_half_life(batch.half_life_tokens))
 }
