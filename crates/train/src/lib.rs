@@ -31,7 +31,7 @@ pub use record::{BadStep, StepRecord, WindowName};
 pub use report::{BatchGrowth, StageReport, TrainReport, UpscaleReport};
 pub use setup::{Job, Resumed, load_weights, mixture_schedule, resume, start};
 pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
-pub use step::{Applied, StepOutcome, train_step};
+pub use step::{Applied, StepOutcome, StepSettings, train_step};
 pub use trainer::Trainer;
 pub use twins::{TwinCosine, twin_cosines};
 pub use validate::{HeldOutSets, SourceLoss};

@@ -105,7 +105,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
         return Err(Error::Foreign { path, reason });
     }
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
-    trainer.optimizer.restore(moments, state.segment_updates.clone());
+    trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
@@ -158,6 +158,7 @@ fn assemble<'a>(
         growths: Vec::new(),
         stage_steps: Vec::new(),
         segment_updates: vec![0; model.layers.len() + 2],
+        segment_ages: Vec::new(),
     };
     let optimizer = OptimizerSettings {
         beta1: config.optimizer.beta1,

@@ -21,7 +21,8 @@ use crate::restore::write_segments;
 use crate::{
     Applied, BASE, BEFORE, BadStep, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets,
     Loader, Observer, Optimizer, RunState, SourceLoss, StageReport, StepBatch, StepOutcome,
-    StepRecord, StopFlag, TrainReport, Trained, UpscaleReport, train_step, twin_cosines,
+    StepRecord, StepSettings, StopFlag, TrainReport, Trained, UpscaleReport, train_step,
+    twin_cosines,
 };
 
 /// A run in progress.
@@ -104,14 +105,19 @@ impl Trainer<'_> {
         let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
         let learning_rate = stage.learning_rate.at(before, tokens);
+        let settings = StepSettings {
+            learning_rate,
+            factors: self.controller.factors(),
+            gradient_norm_max: self.config.training.gradient_norm_max,
+            measure_noise: self.config.batch.noise_scale,
+        };
 
         let outcome = train_step(
             &self.engine,
             &mut self.model,
             &mut self.optimizer,
             &batch.micro_batches,
-            learning_rate,
-            self.config.training.gradient_norm_max,
+            settings,
             &stage.trained,
         );
         self.advance(&batch);
@@ -156,6 +162,7 @@ impl Trainer<'_> {
         let progress = &mut self.state.progress;
         progress.updates += 1;
         self.state.segment_updates.copy_from_slice(self.optimizer.updates());
+        self.state.segment_ages = self.optimizer.ages().to_vec();
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
         progress.consecutive_bad_steps = 0;
@@ -165,14 +172,14 @@ impl Trainer<'_> {
             tokens_seen: self.state.progress.tokens_seen,
             sources: &losses,
             learning_rate,
-            noise: None,
+            noise: applied.noise,
             is_bad: false,
             is_spike: false,
         };
         if let Some(decision) = self.controller.observe(observation) {
             self.decided(&decision)?;
         }
-        let record = self.record(stage, batch, applied, &losses, learning_rate, begin);
+        let record = self.record(stage, batch, applied, &losses, begin);
         self.logs.metric(&record)?;
         self.observer.event(&Event::Step(&record));
         Ok(())
@@ -184,7 +191,6 @@ impl Trainer<'_> {
         batch: &StepBatch,
         applied: &Applied,
         losses: &[ObservedLoss],
-        learning_rate: f64,
         begin: Instant,
     ) -> StepRecord {
         let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
@@ -193,6 +199,7 @@ impl Trainer<'_> {
         self.timing.seconds += seconds;
         let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
         let per_source = self.loader.names().iter().zip(losses);
+        let noise = self.controller.noise();
         StepRecord {
             step: self.state.progress.steps,
             stage: stage.name.clone(),
@@ -204,8 +211,12 @@ impl Trainer<'_> {
                 .filter(|(_, loss)| loss.targets > 0)
                 .map(|(name, loss)| (name.clone(), loss.nats / loss.targets as f64))
                 .collect(),
-            learning_rate,
+            learning_rate: applied.learning_rate,
             gradient_norm: applied.gradient_norm,
+            noise_scale: noise.and_then(|noise| noise.targets),
+            noise_trace: noise.map(|noise| noise.noise_trace),
+            noise_gradient_square: noise.map(|noise| noise.gradient_square),
+            noise_sample: applied.noise,
             token_digest: batch.token_digest(),
             seconds,
             tokens_per_second: tokens as f64 / seconds,
@@ -270,12 +281,20 @@ impl Trainer<'_> {
             batch: stage.batch,
             settle_tokens: settle_tokens(stage, self.config.optimizer.warmup_tokens),
             reference_weights: stage.reference_weights.clone(),
-            trained_parameters: None,
+            trained_parameters: Some(self.trained_parameters(stage)),
         });
         self.state.progress.entered = true;
         self.state.progress.stage_sequences = 0;
         self.state.stage_steps.push(0);
         self.decided(&decision)
+    }
+
+    fn trained_parameters(&self, stage: &StageSpec) -> u64 {
+        let trained = self.model.segments().filter(|segment| stage.trained.contains(*segment));
+        trained
+            .flat_map(|s| self.model.segment_parameters(s))
+            .map(|p| p.shape().num_elements() as u64)
+            .sum()
     }
 
     fn leave(&mut self, stage: &StageSpec) -> Result<(), Error> {
@@ -400,10 +419,7 @@ impl Trainer<'_> {
     pub(crate) fn adopt(&mut self, saved: RunState) -> Result<(), Error> {
         self.state = saved;
         self.state.cursor = self.loader.schedule().resume(&self.state.cursor)?;
-        let policy = self.controller.policy().clone();
-        let length = self.config.training.sequence_length as u64;
-        let controller = self.state.controller.clone();
-        self.controller = BatchController::restore(policy, length, controller)?;
+        self.controller = self.controller.clone().with_state(self.state.controller.clone());
         Ok(())
     }
 
