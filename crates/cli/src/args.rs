@@ -253,12 +253,20 @@ pub(crate) enum BenchVerb {
     Plateau(BenchPlateauArgs),
 }
 
+/// Something that is measured with and without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    Off,
+    On,
+}
+
 /// The arguments of `terrace bench train`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   terrace bench train --json
-  terrace bench train --batch 4x256 --recompute all --layers 12")]
+  terrace bench train --batch 4x256 --recompute all --layers 12
+  terrace bench train --micro-batches 4 --noise-scale off,on --recompute none")]
 pub(crate) struct BenchTrainArgs {
     /// Sequences times their length
     #[arg(long, value_name = "BxT", default_value = "1x1024")]
@@ -267,6 +275,13 @@ pub(crate) struct BenchTrainArgs {
     #[arg(long, value_name = "CHOICE", value_delimiter = ',', value_parser = parse_recompute)]
     #[arg(default_value = "none,all")]
     pub(crate) recompute: Vec<Recompute>,
+    /// The number of micro-batches in a step
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) micro_batches: u16,
+    /// Whether the gradient noise scale is measured; both with a comma, needs --micro-batches 2
+    #[arg(long, value_name = "off|on", value_delimiter = ',', default_value = "off")]
+    pub(crate) noise_scale: Vec<Switch>,
     /// The number of layers
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) layers: usize,

@@ -1,11 +1,14 @@
 //! The batch section: how many tokens a step takes, and what may change that.
 
+mod policy;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use terrace_base::Tokens;
+use terrace_policy::batch::{AdvisorPower, Coupling, Ramp};
 
 /// How many tokens a step takes, and when that grows. All sizes are whole sequences.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,18 +20,73 @@ pub struct Batch {
     /// The first batch; in mode `steps` the schedule says it.
     #[serde(default)]
     pub initial_tokens: Option<Tokens>,
-    /// The largest batch, in mode `plateau`.
+    /// The largest batch, in all modes but `fixed` and `steps`.
     #[serde(default)]
     pub maximum_tokens: Option<Tokens>,
-    /// The factor of one growth, in mode `plateau`.
+    /// The factor of one growth, in the modes that measure: exactly in `plateau`, at most in others.
     #[serde(default = "default_growth_factor")]
     pub growth_factor: u64,
     /// The batches by tokens seen, in mode `steps`.
     #[serde(default)]
     pub schedule: Option<BatchSchedule>,
-    /// The plateau test, in mode `plateau`.
+    /// The tokens over which the batch grows to the largest one, in mode `ramp`.
+    #[serde(default)]
+    pub ramp_tokens: Option<Tokens>,
+    /// By what the batch grows at a time, in mode `ramp`; by default a sixteenth of the way, in whole
+    /// micro-batches.
+    #[serde(default)]
+    pub ramp_increment_tokens: Option<Tokens>,
+    /// Whether the gradient noise scale is measured and recorded.
+    #[serde(default = "yes")]
+    pub noise_scale: bool,
+    /// In how many tokens the running means of noise scale and loss forget half of themselves; by
+    /// default 2 % of a stage.
+    #[serde(default)]
+    pub half_life_tokens: Option<Tokens>,
+    /// How many tokens a step is worth: the batch is the root of this times the noise scale. By
+    /// default the first batch.
+    #[serde(default)]
+    pub step_cost_tokens: Option<Tokens>,
+    /// The batch as a power of the loss.
+    #[serde(default)]
+    pub loss_law: LossLawConfig,
+    /// Who advises the plateau test, in mode `hybrid`.
+    #[serde(default)]
+    pub advisor: AdvisorChoice,
+    /// What the advisor may do to a growth, in mode `hybrid`.
+    #[serde(default)]
+    pub advisor_power: AdvisorPower,
+    /// Which of the optimizer's constants follow the batch.
+    #[serde(default)]
+    pub coupling: Coupling,
+    /// The plateau test, in modes `plateau` and `hybrid`; its bounds hold in all modes that measure.
     #[serde(default)]
     pub plateau: Plateau,
+}
+
+/// The batch as a power of the loss: `coefficient / loss^exponent`.
+///
+/// # Source
+///
+/// The defaults are MiniCPM's; [`terrace_policy::batch::LossLaw`] has others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossLawConfig {
+    /// The batch at a loss of one nat, in tokens.
+    pub coefficient_tokens: f64,
+    /// The power.
+    pub exponent: f64,
+}
+
+/// Who advises the plateau test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdvisorChoice {
+    /// The root of the noise scale.
+    #[default]
+    NoiseScale,
+    /// The law of the loss.
+    LossLaw,
 }
 
 /// What decides about the batch.
@@ -39,9 +97,45 @@ pub enum BatchMode {
     Fixed,
     /// A schedule by tokens seen.
     Steps,
+    /// The tokens seen: it grows in proportion to them.
+    Ramp,
     /// The measured loss: when it stops falling, the batch grows.
     #[default]
     Plateau,
+    /// The noise of the gradient: the batch is the root of the noise scale.
+    GnsSqrt,
+    /// A law that gives the batch for a loss.
+    LossLaw,
+    /// The measured loss, within what noise scale or loss law allow.
+    Hybrid,
+}
+
+impl BatchMode {
+    /// As it is written in a run file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Steps => "steps",
+            Self::Ramp => "ramp",
+            Self::Plateau => "plateau",
+            Self::GnsSqrt => "gns-sqrt",
+            Self::LossLaw => "loss-law",
+            Self::Hybrid => "hybrid",
+        }
+    }
+
+    /// Whether the plateau test decides.
+    #[must_use]
+    pub fn has_test(self) -> bool {
+        matches!(self, Self::Plateau | Self::Hybrid)
+    }
+
+    /// Whether something that is measured decides: the steps are not known beforehand.
+    #[must_use]
+    pub fn measures(self) -> bool {
+        self.has_test() || matches!(self, Self::GnsSqrt | Self::LossLaw)
+    }
 }
 
 /// The plateau test: an equivalence test on the slope of the loss.
@@ -107,13 +201,14 @@ impl Batch {
         let scheduled = || self.schedule.as_ref().and_then(|s| s.0.first()).map(|e| e.batch);
         match self.mode {
             BatchMode::Steps => scheduled().or(self.initial_tokens),
-            BatchMode::Fixed | BatchMode::Plateau => self.initial_tokens,
+            _ => self.initial_tokens,
         }
         .expect("a checked configuration has a first batch")
     }
 
-    /// The largest batch that plateau mode may reach: the maximum, or the stability bound
-    /// `first (safe / learning_rate)^2` rounded down to whole sequences, whichever is smaller, but
+    /// The largest batch that a mode that measures may reach: the maximum, or the stability bound
+    /// `first (safe / learning_rate)^2` (the power is 1 where the rate follows the root of the batch,
+    /// and 2/3 where it is in proportion to it) rounded down to whole sequences, whichever is smaller, but
     /// never below the run's first batch.
     ///
     /// # Source
@@ -124,13 +219,54 @@ impl Batch {
     pub fn largest_tokens(&self, sequence_length: usize, learning_rate: f64) -> Tokens {
         let first = self.first_tokens();
         let maximum = self.maximum_tokens.unwrap_or(first);
+        let rate = self.coupling.learning_rate;
         let bound = self.plateau.safe_learning_rate.map_or(maximum, |safe| {
-            let tokens = first.0 as f64 * (safe / learning_rate).powi(2);
+            let tokens =
+                first.0 as f64 * (safe / learning_rate).powf(1.0 / (0.5 + rate.exponent()));
             // A float cast saturates, so an enormous bound is simply no bound.
             let sequences = (tokens / sequence_length as f64).floor() as u64;
             Tokens(sequences.saturating_mul(sequence_length as u64))
         });
         maximum.min(bound).max(first)
+    }
+
+    /// The batches by tokens seen, where they are known beforehand and change.
+    #[must_use]
+    pub fn known_schedule(&self, sequence_length: u64, micro_batch: u64) -> Option<BatchSchedule> {
+        match self.mode {
+            BatchMode::Steps => self.schedule.clone(),
+            BatchMode::Ramp => {
+                let first = self.first_tokens().0 / sequence_length;
+                let steps = self.ramp(sequence_length, micro_batch).thresholds(first);
+                let entry = |(tokens_seen, sequences): (Tokens, u64)| {
+                    let batch = Tokens(sequences * sequence_length);
+                    ScheduleEntry { tokens_seen, batch }
+                };
+                Some(BatchSchedule(steps.into_iter().map(entry).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The ramp of mode `ramp`.
+    ///
+    /// # Panics
+    ///
+    /// The configuration was not checked.
+    #[must_use]
+    pub fn ramp(&self, sequence_length: u64, micro_batch: u64) -> Ramp {
+        let (first, last) = (self.first_tokens(), self.maximum_tokens);
+        let last = last.expect("a checked ramp has an end").max(first);
+        let derived = || {
+            let way = (last.0 - first.0) / sequence_length;
+            way.div_ceil(RAMP_INCREMENTS).div_ceil(micro_batch).max(1) * micro_batch
+        };
+        let written = self.ramp_increment_tokens.map(|tokens| tokens.0 / sequence_length);
+        Ramp {
+            to_sequences: last.0 / sequence_length,
+            tokens: self.ramp_tokens.expect("a checked ramp has a length"),
+            increment_sequences: written.unwrap_or_else(derived),
+        }
     }
 
     /// The batches that plateau mode can pass through from `first` on: each the growth factor times
@@ -251,8 +387,22 @@ impl Default for Plateau {
     }
 }
 
+impl Default for LossLawConfig {
+    fn default() -> Self {
+        let law = terrace_policy::batch::LossLaw::MINICPM;
+        Self { coefficient_tokens: law.coefficient_tokens, exponent: law.exponent }
+    }
+}
+
+/// A ramp has so many increments unless the run file says otherwise.
+const RAMP_INCREMENTS: u64 = 16;
+
 /// Doubling keeps micro-steps and the order of the data whole.
 pub(crate) const DEFAULT_GROWTH_FACTOR: u64 = 2;
+
+fn yes() -> bool {
+    true
+}
 
 fn default_growth_factor() -> u64 {
     DEFAULT_GROWTH_FACTOR
@@ -260,6 +410,8 @@ fn default_growth_factor() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use terrace_policy::batch::LearningRateCoupling;
+
     use super::*;
 
     fn plateau(initial: u64, maximum: u64, growth_factor: u64) -> Batch {
@@ -268,8 +420,7 @@ mod tests {
             initial_tokens: Some(Tokens(initial)),
             maximum_tokens: Some(Tokens(maximum)),
             growth_factor,
-            schedule: None,
-            plateau: Plateau::default(),
+            ..toml::from_str("").unwrap()
         }
     }
 
@@ -292,6 +443,10 @@ mod tests {
         batch.plateau.safe_learning_rate = Some(2e-3);
         // 40 tokens times 2^2 are 160, sixteen whole sequences of ten.
         assert_eq!(rungs(&batch, 10, 1e-3), [40, 80, 160]);
+        // A rate that follows the root of the batch doubles with four times the batch.
+        batch.coupling.learning_rate = LearningRateCoupling::Sqrt;
+        assert_eq!(rungs(&batch, 10, 1e-3), [40, 80]);
+        batch.coupling.learning_rate = LearningRateCoupling::None;
         // A bound below the first batch cannot shrink it.
         assert_eq!(rungs(&batch, 10, 1.0), [40]);
     }

@@ -36,7 +36,10 @@ mod simulate;
 mod stages;
 mod warnings;
 
-pub use batch::{Batch, BatchMode, BatchSchedule, Plateau, ScheduleEntry, StageBatch};
+pub use batch::{
+    AdvisorChoice, Batch, BatchMode, BatchSchedule, LossLawConfig, Plateau, ScheduleEntry,
+    StageBatch,
+};
 pub use bytes::{Bytes, ParseBytesError};
 pub use decay::RateDecay;
 pub use decimal::{Decimal, ParseDecimalError};

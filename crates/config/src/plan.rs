@@ -93,7 +93,7 @@ pub struct StagePlan {
     pub first_batch_tokens: u64,
     /// With that batch throughout; the last step of a stage may be short.
     pub steps_at_first_batch: u64,
-    /// The number of steps where it is known beforehand; null in mode `plateau`.
+    /// The number of steps where it is known beforehand; null where something measured decides.
     pub steps: Option<u64>,
     /// What the weights' integer parts sum to.
     pub weight_parts_total: u64,

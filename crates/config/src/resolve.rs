@@ -55,7 +55,7 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
         micro_batch_sequences: config.training.micro_batch_sequences as u64,
         total_tokens: stages.iter().map(|stage| stage.tokens).sum(),
         total_sequences: stages.iter().map(|stage| stage.sequences).sum(),
-        batch_mode: format!("{:?}", config.batch.mode).to_lowercase(),
+        batch_mode: config.batch.mode.name().to_owned(),
         sources: source_plans(config, facts, &stages),
         memory: memory_model.as_ref().map(|memory| {
             let layers = architecture.as_ref().map_or(0, |a| a.num_hidden_layers);

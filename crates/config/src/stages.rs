@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use terrace_base::Tokens;
 
-use crate::batch::{BatchMode, BatchSchedule, StageBatch};
+use crate::batch::{BatchSchedule, StageBatch};
 use crate::facts::Facts;
 use crate::mixture::MixtureWeights;
 use crate::plan::{DecayPlan, PlateauPlan, RungPlan, SharePlan, StagePlan};
@@ -16,14 +16,19 @@ const NOISE_BATCH_TOKENS: f64 = 4_194_304.0;
 
 /// Plans every stage, in order.
 pub(crate) fn plan(config: &RunConfig, facts: &Facts) -> Vec<StagePlan> {
+    let length = config.training.sequence_length as u64;
+    let micro_batch = config.training.micro_batch_sequences as u64;
+    let schedule = config.batch.known_schedule(length, micro_batch);
     let mut planner =
-        Planner { config, facts, starts_at: 0, carried: None, drawn: BTreeMap::new() };
+        Planner { config, facts, schedule, starts_at: 0, carried: None, drawn: BTreeMap::new() };
     config.stages.iter().map(|stage| planner.stage(stage)).collect()
 }
 
 struct Planner<'a> {
     config: &'a RunConfig,
     facts: &'a Facts,
+    /// The batches, where they are known beforehand and change.
+    schedule: Option<BatchSchedule>,
     starts_at: u64,
     /// The batch that the stage before leaves if nothing grows it.
     carried: Option<Tokens>,
@@ -39,10 +44,9 @@ impl Planner<'_> {
         let span = [self.starts_at, self.starts_at + tokens];
         let first = self.first_batch(stage);
         let steps_at_first = tokens.div_ceil(first.0);
-        let steps = match (self.config.batch.mode, &self.config.batch.schedule) {
-            (BatchMode::Plateau, _) => None,
-            (BatchMode::Steps, Some(schedule)) => Some(scheduled_steps(schedule, span)),
-            _ => Some(steps_at_first),
+        let steps = match &self.schedule {
+            Some(schedule) => Some(scheduled_steps(schedule, span)),
+            None => (!self.config.batch.mode.measures()).then_some(steps_at_first),
         };
         let weights = MixtureWeights::of(stage).expect("weights were checked when loading");
         let plan = StagePlan {
@@ -67,10 +71,10 @@ impl Planner<'_> {
 
     fn first_batch(&self, stage: &Stage) -> Tokens {
         let batch = &self.config.batch;
-        match (batch.mode, &batch.schedule, stage.batch) {
-            (BatchMode::Steps, Some(schedule), _) => schedule.at(Tokens(self.starts_at)),
-            (_, _, StageBatch::Tokens(tokens)) => tokens,
-            (_, _, StageBatch::Carry) => self.carried.unwrap_or_else(|| batch.first_tokens()),
+        match (&self.schedule, stage.batch) {
+            (Some(schedule), _) => schedule.at(Tokens(self.starts_at)),
+            (None, StageBatch::Tokens(tokens)) => tokens,
+            (None, StageBatch::Carry) => self.carried.unwrap_or_else(|| batch.first_tokens()),
         }
     }
 
@@ -109,20 +113,20 @@ impl Planner<'_> {
         let length = self.config.training.sequence_length;
         let micro = self.config.training.micro_batch_sequences as u64;
         let tokens = span[1] - span[0];
-        let batches = match (batch.mode, &batch.schedule) {
-            (BatchMode::Plateau, _) => {
+        let batches = match &self.schedule {
+            Some(schedule) => scheduled_batches(schedule, span),
+            None if batch.mode.measures() => {
                 let rate = self.config.learning_rate(stage);
                 batch.rungs(first, batch.largest_tokens(length, rate).max(first))
             }
-            (BatchMode::Steps, Some(schedule)) => scheduled_batches(schedule, span),
-            _ => vec![first],
+            None => vec![first],
         };
         let rung = |size: Tokens| RungPlan {
             batch_tokens: size.0,
             batch_sequences: size.0 / length as u64,
             accumulation_steps: (size.0 / length as u64).div_ceil(micro),
             steps_if_whole_stage: tokens.div_ceil(size.0),
-            plateau: (batch.mode == BatchMode::Plateau)
+            plateau: (batch.mode.has_test())
                 .then(|| plateau_plan(self.config, first, size, tokens)),
         };
         batches.into_iter().map(rung).collect()

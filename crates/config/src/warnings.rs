@@ -1,9 +1,10 @@
 //! What a plan points out though it is no error.
 
 use terrace_base::{Tokens, format_bytes};
+use terrace_policy::batch::AdvisorPower;
 use terrace_policy::spike::SpikePolicy;
 
-use crate::batch::{BatchMode, DEFAULT_GROWTH_FACTOR, Plateau};
+use crate::batch::{AdvisorChoice, BatchMode, DEFAULT_GROWTH_FACTOR, LossLawConfig, Plateau};
 use crate::facts::Facts;
 use crate::model::Architecture;
 use crate::plan::{RunPlan, StagePlan};
@@ -58,14 +59,26 @@ fn memory(plan: &RunPlan) -> Option<String> {
 
 fn unused_batch_keys(config: &RunConfig) -> Vec<String> {
     let batch = &config.batch;
-    let decides = batch.mode == BatchMode::Plateau;
+    let decides = batch.mode.measures();
+    let ramp = batch.mode == BatchMode::Ramp;
+    let is_hybrid = batch.mode == BatchMode::Hybrid;
+    let asks =
+        |advisor: AdvisorChoice, mode| batch.mode == mode || is_hybrid && batch.advisor == advisor;
+    let by_noise = asks(AdvisorChoice::NoiseScale, BatchMode::GnsSqrt);
+    let by_loss = asks(AdvisorChoice::LossLaw, BatchMode::LossLaw);
     let unused = [
         ("schedule", batch.schedule.is_some() && batch.mode != BatchMode::Steps),
-        ("maximum_tokens", batch.maximum_tokens.is_some() && !decides),
+        ("maximum_tokens", batch.maximum_tokens.is_some() && !decides && !ramp),
         ("growth_factor", batch.growth_factor != DEFAULT_GROWTH_FACTOR && !decides),
+        ("ramp_tokens", batch.ramp_tokens.is_some() && !ramp),
+        ("ramp_increment_tokens", batch.ramp_increment_tokens.is_some() && !ramp),
+        ("step_cost_tokens", batch.step_cost_tokens.is_some() && !by_noise),
+        ("loss_law", batch.loss_law != LossLawConfig::default() && !by_loss),
+        ("advisor", batch.advisor != AdvisorChoice::default() && !is_hybrid),
+        ("advisor_power", batch.advisor_power != AdvisorPower::default() && !is_hybrid),
         ("plateau", batch.plateau != Plateau::default() && !decides),
     ];
-    let mode = format!("{:?}", batch.mode).to_lowercase();
+    let mode = batch.mode.name();
     let warning = |key| format!("batch.{key} has no effect in mode {mode}");
     unused.into_iter().filter(|(_, is_unused)| *is_unused).map(|(key, _)| warning(key)).collect()
 }

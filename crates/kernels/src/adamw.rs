@@ -19,6 +19,9 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// The number of this update, counted from 1.
     pub step: u64,
+    /// The product of all decays of the second moment so far, this one included: what is left of its
+    /// beginning at zero. It is `beta2^step` where the decay never changes.
+    pub beta2_product: f64,
 }
 
 /// The running moments of one parameter tensor, in its shape.
@@ -59,12 +62,13 @@ fn by_tensors(
     moments: Moments,
     constants: AdamW,
 ) -> (Tensor<2>, Moments) {
-    let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step } = constants;
+    let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, beta2_product } =
+        constants;
     let gradient = gradient * gradient_scale;
     let first = moments.first * beta1 + gradient.clone() * (1.0 - beta1);
     let second = moments.second * beta2 + gradient.square() * (1.0 - beta2);
     let correction1 = 1.0 - beta1.powf(step as f64);
-    let correction2 = 1.0 - beta2.powf(step as f64);
+    let correction2 = 1.0 - beta2_product;
     let root = second.clone().sqrt() * (1.0 / correction2.sqrt()) + epsilon;
     let decayed = parameter * (1.0 - learning_rate * weight_decay);
     let updated = decayed - first.clone() * (learning_rate / correction1) / root;
@@ -136,6 +140,7 @@ mod tests {
             epsilon: 1e-8,
             weight_decay: 0.1,
             step: 3,
+            beta2_product: 0.95f64.powi(3),
         };
         for shape in [[1, 1], [7, 13], [300, 257]] {
             let random = |low| Tensor::random(shape, Distribution::Uniform(low, 1.0), &device);

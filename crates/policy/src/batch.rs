@@ -13,9 +13,14 @@
 
 mod block;
 mod controller;
+mod coupling;
 mod decision;
 mod guard;
+mod loss_average;
+mod modes;
+mod noise_scale;
 mod plateau;
+mod prediction;
 mod response;
 mod settings;
 mod spike;
@@ -24,7 +29,11 @@ mod window;
 
 pub use block::SourceLoss;
 pub use controller::{BatchController, BatchControllerState, Observation, StageBatch, StageInfo};
-pub use decision::{Decision, DecisionKind, Evidence, Guard, Response, Verdict};
+pub use coupling::{Beta2Coupling, Coupling, Factors, LearningRateCoupling, WeightDecayCoupling};
+pub use decision::{Advice, Decision, DecisionKind, Evidence, Guard, Response, Verdict};
+pub use modes::{Advisor, AdvisorPower, Following, Hybrid, Limits, LossLaw, Ramp, SqrtRule};
+pub use noise_scale::{MicroBatchGradient, NoiseReading, NoiseSample, NoiseScale};
+pub use prediction::{Prediction, PredictionBasis};
 pub use settings::{BatchError, BatchPolicy, PlateauSettings};
 pub use statistics::window_steps_needed;
 

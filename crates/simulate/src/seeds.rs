@@ -128,6 +128,8 @@ fn one(
         batch: StageBatch::Carry,
         settle_tokens: Tokens(0),
         reference_weights: vec![1.0],
+
+        trained_parameters: None,
     });
     let noise = seed.stream(&format!("loss/{number}"));
     let mut at = start.clone();
@@ -147,6 +149,7 @@ fn one(
             tokens_seen: Tokens(examples),
             sources: &sources,
             learning_rate: model.learning_rate,
+            noise: None,
             is_bad: false,
             is_spike: false,
         });

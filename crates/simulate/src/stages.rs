@@ -137,6 +137,8 @@ impl Teller<'_> {
             batch: StageBatch::Carry,
             settle_tokens: Tokens(stage.budget / 100),
             reference_weights: stage.mixture.clone(),
+
+            trained_parameters: None,
         }));
     }
 
@@ -152,6 +154,7 @@ impl Teller<'_> {
             tokens_seen: Tokens(self.examples),
             sources: &observed,
             learning_rate: self.story.model.learning_rate,
+            noise: None,
             is_bad: false,
             is_spike: false,
         }));

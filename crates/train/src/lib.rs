@@ -35,7 +35,7 @@ pub use replay::{Replay, read_steps, replay};
 pub use report::{BatchGrowth, StageReport, TrainReport, UpscaleReport};
 pub use setup::{Job, Resumed, load_weights, mixture_schedule, resume, start};
 pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
-pub use step::{Applied, StepOutcome, StepUpdate, judged_step, train_step};
+pub use step::{Applied, StepOutcome, StepSettings, judged_step, train_step};
 pub use trainer::Trainer;
 pub use twins::{TwinCosine, twin_cosines};
 pub use validate::{HeldOutSets, SourceLoss};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Tokens};
+use terrace_policy::batch::NoiseSample;
 use terrace_policy::spike::SpikeEvidence;
 
 /// One applied step, as a line of `metrics.jsonl`.
@@ -29,6 +30,19 @@ pub struct StepRecord {
     pub learning_rate: f64,
     /// The global norm of the mean gradient before clipping.
     pub gradient_norm: f64,
+    /// The gradient noise scale in targets: the mean of `noise_trace` over that of
+    /// `noise_gradient_square`. Null where it is not measured, or larger than can be measured.
+    #[serde(default)]
+    pub noise_scale: Option<f64>,
+    /// The running mean of the gradient's variance from target to target; null if not measured.
+    #[serde(default)]
+    pub noise_trace: Option<f64>,
+    /// The running mean of the squared true gradient; null if not measured.
+    #[serde(default)]
+    pub noise_gradient_square: Option<f64>,
+    /// What this step says about both, without bias; null if not measured.
+    #[serde(default)]
+    pub noise_sample: Option<NoiseSample>,
     /// The digest of the step's token ids and targets.
     pub token_digest: Fingerprint,
     /// The wall time of the step.

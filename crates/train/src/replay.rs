@@ -7,11 +7,9 @@ use serde::Serialize;
 use terrace_base::Tokens;
 use terrace_checkpoint::RunLayout;
 use terrace_config::{RunConfig, RunPlan};
-use terrace_policy::batch::{
-    BatchController, BatchPolicy, Decision, DecisionKind, Observation, SourceLoss,
-};
+use terrace_policy::batch::{BatchController, Decision, DecisionKind, Observation, SourceLoss};
 
-use crate::setup::{batch_policy, stage_specs};
+use crate::setup::{controller_of, stage_specs};
 use crate::trainer::{StageSpec, reason, stage_info};
 use crate::{BatchGrowth, Error, StepRecord};
 
@@ -74,16 +72,14 @@ pub fn replay(
     let names: Vec<String> = config.sources.keys().cloned().collect();
     let stages = stage_specs(config, plan, &names, None)?;
     let same_controller = config.batch == recorded.batch && config.optimizer == recorded.optimizer;
-    let mut policy = batch_policy(config);
-    if let (false, BatchPolicy::Plateau(settings)) = (same_controller, &mut policy) {
+    let mut policy = config.batch_policy();
+    if let (false, Some(settings)) = (same_controller, policy.plateau_mut()) {
         settings.unresponsive_growths = u32::MAX;
     }
-    let length = config.training.sequence_length as u64;
-    let first = config.batch.first_tokens().0 / length;
     let mut player = Player {
-        length,
+        length: config.training.sequence_length as u64,
         warmup: config.optimizer.warmup_tokens,
-        controller: BatchController::new(policy, length, first)?,
+        controller: controller_of(config, policy)?,
         names,
         stage: None,
         decisions: Vec::new(),
@@ -139,7 +135,9 @@ impl Player {
             step: index,
             tokens_seen: step.tokens_seen,
             sources: &losses,
-            learning_rate: step.learning_rate,
+            // The rate on record has followed the batch that the run had.
+            learning_rate: stages[place].learning_rate.at(began, step.batch_tokens),
+            noise: step.noise_sample,
             is_bad: false,
             // As when it was trained: a falling rate says nothing about the batch.
             is_spike: stages[place].learning_rate.decays(began),

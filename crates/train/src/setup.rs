@@ -6,10 +6,10 @@ use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
 use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
 use terrace_config::{
-    BatchMode, Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
+    Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
 };
 use terrace_model::{CausalLm, hf, initialize};
-use terrace_policy::batch::{BatchController, BatchPolicy, PlateauSettings, StageBatch};
+use terrace_policy::batch::{BatchController, BatchPolicy, StageBatch};
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
 use terrace_policy::spike::SpikeWatch;
@@ -105,7 +105,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
         return Err(Error::Foreign { path, reason });
     }
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
-    trainer.optimizer.restore(moments, state.segment_updates.clone());
+    trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
@@ -159,6 +159,7 @@ fn assemble<'a>(
         growths: Vec::new(),
         stage_steps: Vec::new(),
         segment_updates: vec![0; model.layers.len() + 2],
+        segment_ages: Vec::new(),
     };
     let optimizer = OptimizerSettings {
         beta1: config.optimizer.beta1,
@@ -304,6 +305,7 @@ pub(crate) fn stage_specs(
                     FirstBatch::Tokens(tokens) => StageBatch::Sequences(tokens.0 / length),
                 },
                 trained: trained(config, map, index),
+                trained_parameters: trained_parameters(config, plan, index),
                 reference_weights: names.iter().map(share).collect(),
             })
         })
@@ -319,34 +321,29 @@ fn trained(config: &RunConfig, map: Option<&LayerMap>, stage: usize) -> Trained 
     }
 }
 
-pub(crate) fn batch_controller(config: &RunConfig) -> Result<BatchController, Error> {
-    let length = config.training.sequence_length as u64;
-    let first = config.batch.first_tokens().0 / length;
-    Ok(BatchController::new(batch_policy(config), length, first)?)
+fn trained_parameters(config: &RunConfig, plan: &RunPlan, stage: usize) -> Option<u64> {
+    let model = plan.model.as_ref()?;
+    match (&config.model.upscale, &model.upscale) {
+        (Some(upscale), Some(planned)) if upscale.train.copies_only(stage) => {
+            Some(planned.new_parameters)
+        }
+        _ => Some(model.parameters),
+    }
 }
 
-/// What the run file says about the batch, in sequences.
-pub(crate) fn batch_policy(config: &RunConfig) -> BatchPolicy {
+/// The controller that the run file asks for, at the run's beginning.
+pub(crate) fn batch_controller(config: &RunConfig) -> Result<BatchController, Error> {
+    controller_of(config, config.batch_policy())
+}
+
+/// A controller with another policy than the run file's, and all else as it says.
+pub(crate) fn controller_of(
+    config: &RunConfig,
+    policy: BatchPolicy,
+) -> Result<BatchController, Error> {
     let length = config.training.sequence_length as u64;
     let batch = &config.batch;
-    match batch.mode {
-        BatchMode::Fixed => BatchPolicy::Fixed,
-        BatchMode::Steps => {
-            let entries = batch.schedule.iter().flat_map(|schedule| &schedule.0);
-            BatchPolicy::Steps(entries.map(|e| (e.tokens_seen, e.batch.0 / length)).collect())
-        }
-        BatchMode::Plateau => {
-            let plateau = &batch.plateau;
-            BatchPolicy::Plateau(PlateauSettings {
-                growth_factor: batch.growth_factor,
-                maximum_sequences: batch.maximum_tokens.map(|tokens| tokens.0 / length),
-                minimum_tokens_between: plateau.minimum_tokens_between,
-                minimum_steps_left: Some(plateau.minimum_steps_left),
-                cooldown_steps: plateau.cooldown_steps,
-                beta2: config.optimizer.beta2,
-                stable_learning_rate: plateau.safe_learning_rate,
-                ..PlateauSettings::new(plateau.nats_per_percent, plateau.alpha)
-            })
-        }
-    }
+    let first = batch.first_tokens().0 / length;
+    let controller = BatchController::new(policy, length, first)?;
+    Ok(controller.with_coupling(batch.coupling).with_half_life(batch.half_life_tokens))
 }

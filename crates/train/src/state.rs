@@ -38,6 +38,21 @@ pub struct RunState {
     pub stage_steps: Vec<u64>,
     /// The updates of each segment so far.
     pub segment_updates: Vec<u64>,
+    /// The powers of the second moment's decay that each segment has seen, summed; empty where the
+    /// decay never changed.
+    #[serde(default)]
+    pub segment_ages: Vec<f64>,
+}
+
+impl RunState {
+    /// The powers of the second moment's decay of each segment: its updates, unless others are kept.
+    #[must_use]
+    pub fn ages(&self) -> Vec<f64> {
+        if self.segment_ages.is_empty() {
+            return self.segment_updates.iter().map(|updates| *updates as f64).collect();
+        }
+        self.segment_ages.clone()
+    }
 }
 
 /// How far a run is.

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use terrace_data::MicroBatch;
 use terrace_model::CausalLm;
+use terrace_policy::batch::{Factors, MicroBatchGradient, NoiseSample};
 
 use crate::{Engine, GradientAccumulator, Optimizer, Trained, Update};
 
@@ -29,17 +30,32 @@ pub struct Applied {
     pub target_tokens: u64,
     /// The global norm of the mean gradient before clipping.
     pub gradient_norm: f64,
+    /// The learning rate that the update used.
+    pub learning_rate: f64,
+    /// What the micro-batches say about the noise of the gradient, where that was asked for and there
+    /// are two of them.
+    pub noise: Option<NoiseSample>,
 }
 
-/// What an update is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct StepUpdate<'a> {
-    /// The learning rate.
+/// How a step is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSettings {
+    /// The learning rate, before it follows the batch.
     pub learning_rate: f64,
-    /// The global norm above which the gradient is scaled down to it.
+    /// By what the optimizer's constants change with the batch.
+    pub factors: Factors,
+    /// The global norm above which the gradient is scaled down.
     pub gradient_norm_max: f64,
-    /// What is updated.
-    pub trained: &'a Trained,
+    /// Whether the norms of the micro-batches' gradients are taken.
+    pub measure_noise: bool,
+}
+
+impl StepSettings {
+    /// A step at a learning rate, with no constant changed and nothing measured.
+    #[must_use]
+    pub fn new(learning_rate: f64, gradient_norm_max: f64) -> Self {
+        Self { learning_rate, factors: Factors::ONE, gradient_norm_max, measure_noise: false }
+    }
 }
 
 /// Accumulates the micro-steps, clips by the global norm, and updates the model.
@@ -57,12 +73,10 @@ pub fn train_step(
     model: &mut CausalLm,
     optimizer: &mut Optimizer,
     micro_batches: &[MicroBatch],
-    learning_rate: f64,
-    gradient_norm_max: f64,
+    settings: StepSettings,
     trained: &Trained,
 ) -> StepOutcome {
-    let update = StepUpdate { learning_rate, gradient_norm_max, trained };
-    judged_step(engine, model, optimizer, micro_batches, update, |_| None)
+    judged_step(engine, model, optimizer, micro_batches, settings, trained, |_| None)
 }
 
 /// As [`train_step`], but `judge` sees the numbers first, and no update is applied for which it has
@@ -73,16 +87,18 @@ pub fn judged_step(
     model: &mut CausalLm,
     optimizer: &mut Optimizer,
     micro_batches: &[MicroBatch],
-    update: StepUpdate<'_>,
+    settings: StepSettings,
+    trained: &Trained,
     judge: impl FnOnce(&Applied) -> Option<String>,
 ) -> StepOutcome {
-    let StepUpdate { learning_rate, gradient_norm_max, trained } = update;
     let target_tokens: u64 = micro_batches.iter().map(MicroBatch::total_target_tokens).sum();
     if target_tokens == 0 {
         let reason = "the step has no target token".to_owned();
         return StepOutcome::Refused { reason, rows: Vec::new() };
     }
-    let mut gradients = GradientAccumulator::new(model.layers.len()).of(trained);
+    let measured = settings.measure_noise && micro_batches.len() > 1;
+    let mut gradients =
+        GradientAccumulator::new(model.layers.len()).of(trained).with_squares(measured);
     let nats: Vec<Tensor<1>> =
         micro_batches.iter().map(|batch| engine.micro_step(model, batch, &mut gradients)).collect();
     // SYNC: once per step, after all micro-steps were queued.
@@ -93,17 +109,42 @@ pub fn judged_step(
     if !rows.is_empty() {
         return StepOutcome::Refused { reason: "the loss is not finite".to_owned(), rows };
     }
-    let gradient_norm = gradients.square_sum().sqrt() / target_tokens as f64;
+    let sum_square = gradients.square_sum();
+    let gradient_norm = sum_square.sqrt() / target_tokens as f64;
     if !gradient_norm.is_finite() {
         return StepOutcome::Refused { reason: "the gradient is not finite".to_owned(), rows };
     }
-    let applied = Applied { nats_per_row: nats, target_tokens, gradient_norm };
+    let factors = settings.factors;
+    let applied = Applied {
+        nats_per_row: nats,
+        target_tokens,
+        gradient_norm,
+        learning_rate: settings.learning_rate * factors.learning_rate,
+        noise: noise_sample(micro_batches, &gradients.micro_step_squares(), sum_square),
+    };
     if let Some(reason) = judge(&applied) {
         return StepOutcome::Refused { reason, rows };
     }
     // PARITY: torch adds 1e-6 to the norm.
-    let clipping = (gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
+    let clipping = (settings.gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
     let gradient_scale = clipping / target_tokens as f64;
-    optimizer.step(model, &mut gradients, Update { learning_rate, gradient_scale });
+    let update = Update { learning_rate: applied.learning_rate, factors, gradient_scale };
+    optimizer.step(model, &mut gradients, update);
     StepOutcome::Applied(applied)
 }
+
+fn noise_sample(
+    micro_batches: &[MicroBatch],
+    squares: &[f64],
+    sum_square: f64,
+) -> Option<NoiseSample> {
+    let part = |(batch, square): (&MicroBatch, &f64)| MicroBatchGradient {
+        square: *square,
+        targets: batch.total_target_tokens(),
+    };
+    let parts: Vec<_> = micro_batches.iter().zip(squares).map(part).collect();
+    NoiseSample::estimate(&parts, sum_square)
+}
+
+#[cfg(test)]
+mod tests;

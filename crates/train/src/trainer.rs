@@ -27,7 +27,7 @@ use self::stepping::losses_per_source;
 use crate::logs::Logs;
 use crate::{
     Applied, BEFORE, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
-    Optimizer, RunState, StepBatch, StepOutcome, StepUpdate, StopFlag, TrainReport, Trained,
+    Optimizer, RunState, StepBatch, StepOutcome, StepSettings, StopFlag, TrainReport, Trained,
     judged_step,
 };
 
@@ -71,6 +71,7 @@ pub(crate) struct StageSpec {
     pub(crate) learning_rate: LearningRate,
     pub(crate) batch: StageBatch,
     pub(crate) trained: Trained,
+    pub(crate) trained_parameters: Option<u64>,
     pub(crate) reference_weights: Vec<f64>,
 }
 
@@ -118,6 +119,12 @@ impl Trainer<'_> {
         let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
         let learning_rate = stage.learning_rate.at(self.state.progress.tokens_seen, tokens);
+        let settings = StepSettings {
+            learning_rate,
+            factors: self.controller.factors(),
+            gradient_norm_max: self.config.training.gradient_norm_max,
+            measure_noise: self.config.batch.noise_scale,
+        };
 
         let whole = self.controller.batch_sequences();
         let mut spike = None;
@@ -126,11 +133,8 @@ impl Trainer<'_> {
             &mut self.model,
             &mut self.optimizer,
             &batch.micro_batches,
-            StepUpdate {
-                learning_rate,
-                gradient_norm_max: self.config.training.gradient_norm_max,
-                trained: &stage.trained,
-            },
+            settings,
+            &stage.trained,
             |applied| {
                 let step = step_loss(&batch, applied, whole);
                 let verdict = self.state.spikes.judge(&self.config.spikes, &step);
@@ -197,6 +201,7 @@ impl Trainer<'_> {
         let began = Tokens(self.state.progress.tokens_seen.0 - batch_tokens);
         self.state.progress.updates += 1;
         self.state.segment_updates.copy_from_slice(self.optimizer.updates());
+        self.state.segment_ages = self.optimizer.ages().to_vec();
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
         progress.consecutive_bad_steps = 0;
@@ -206,6 +211,7 @@ impl Trainer<'_> {
             tokens_seen: self.state.progress.tokens_seen,
             sources: &losses,
             learning_rate,
+            noise: applied.noise,
             is_bad: false,
             // A falling rate makes the loss fall, and stop falling, whatever the batch is.
             is_spike: stage.learning_rate.decays(began),
@@ -213,7 +219,7 @@ impl Trainer<'_> {
         if let Some(decision) = self.controller.observe(observation) {
             self.decided(&decision)?;
         }
-        let record = self.record(stage, batch, applied, &losses, learning_rate, begin);
+        let record = self.record(stage, batch, applied, &losses, begin);
         self.logs.metric(&record)?;
         self.observer.event(&Event::Step(&record));
         Ok(())
@@ -294,6 +300,7 @@ pub(crate) fn stage_info(index: usize, stage: &StageSpec, warmup: Tokens) -> Sta
         batch: stage.batch,
         settle_tokens: settle_tokens(stage, warmup),
         reference_weights: stage.reference_weights.clone(),
+        trained_parameters: stage.trained_parameters,
     }
 }
 

@@ -7,7 +7,7 @@ use terrace_model::{CausalLm, Segment, hf, segment_specs};
 use terrace_testkit::{Golden, Tolerance};
 use terrace_train::{
     Applied, Engine, EngineSettings, GradientAccumulator, Optimizer, OptimizerSettings,
-    StepOutcome, Trained, train_step,
+    StepOutcome, StepSettings, Trained, train_step,
 };
 
 /// A micro-batch of rows with documents of the given lengths; a last length may be padding.
@@ -168,9 +168,16 @@ fn three_clipped_adamw_steps_agree_with_torch() {
     let mut optimizer = Optimizer::new(&model, settings);
     for step in 1..=3 {
         let rows = batch(&golden.integers(&format!("input_ids_step{step}")), 24, &[24], 24);
-        let outcome =
-            train_step(&engine, &mut model, &mut optimizer, &[rows], 3e-4, 1.0, &Trained::Whole);
-        let StepOutcome::Applied(Applied { nats_per_row, target_tokens, gradient_norm }) = outcome
+        let outcome = train_step(
+            &engine,
+            &mut model,
+            &mut optimizer,
+            &[rows],
+            StepSettings::new(3e-4, 1.0),
+            &Trained::Whole,
+        );
+        let StepOutcome::Applied(Applied { nats_per_row, target_tokens, gradient_norm, .. }) =
+            outcome
         else {
             panic!("a finite step is applied")
         };
@@ -220,6 +227,7 @@ fn tiny_gradients_meet_the_right_epsilon() {
             epsilon: 1e-8,
             weight_decay: 0.0,
             step,
+            beta2_product: 0.95f64.powf(step as f64),
         };
         (parameter, moments) = adamw_step(parameter, gradient.clone(), 1.0, moments, constants);
         let tolerance = Tolerance { absolute: 5e-7, relative: 1e-6 };
@@ -245,8 +253,14 @@ fn a_step_that_is_not_finite_changes_nothing() {
     model.embed_tokens = Tensor::from_data(TensorData::new(values, [96, width]), &Device::flex());
     let before: Vec<Vec<f32>> =
         model.segment_parameters(Segment::Layer(0)).iter().map(host).collect();
-    let outcome =
-        train_step(&engine, &mut model, &mut optimizer, &[rows], 3e-4, 1.0, &Trained::Whole);
+    let outcome = train_step(
+        &engine,
+        &mut model,
+        &mut optimizer,
+        &[rows],
+        StepSettings::new(3e-4, 1.0),
+        &Trained::Whole,
+    );
     let StepOutcome::Refused { rows, .. } = outcome else { panic!("NaN must be refused") };
     assert_eq!(rows, [1]);
     assert!(optimizer.updates().iter().all(|count| *count == 0));

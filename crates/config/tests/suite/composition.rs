@@ -175,7 +175,8 @@ prop_compose! {
         learning_rate in 1e-12f64..1.0,
         noise in 1e-9f64..10.0,
         mode in prop_oneof![
-            Just(BatchMode::Fixed), Just(BatchMode::Steps), Just(BatchMode::Plateau)
+            Just(BatchMode::Fixed), Just(BatchMode::Steps), Just(BatchMode::Plateau),
+            Just(BatchMode::Ramp), Just(BatchMode::LossLaw)
         ],
         device in prop_oneof![Just(DeviceChoice::Cpu), (0usize..9).prop_map(DeviceChoice::Cuda)],
         budget in proptest::option::of(0u64..1 << 50),
@@ -198,12 +199,13 @@ prop_compose! {
         config.batch.maximum_tokens = Some(Tokens(batch.0 << rungs));
         config.batch.schedule = Some(format!("0:{0} 100:{1}", batch.0, batch.0 * 2).parse().unwrap());
         config.batch.plateau.assumed_noise_sd = noise;
+        config.batch.ramp_tokens = Some(Tokens(1000));
         config.sources.insert(name.clone(), Source { max_epochs: cap, ..config.sources["text"].clone() });
         let mixture = [name, "code".to_owned()]
             .into_iter()
             .zip(weights.iter().map(|(digits, scale)| Decimal::new(*digits, *scale)));
         config.stages[0].mixture = mixture.collect();
-        if !carry && mode != BatchMode::Steps {
+        if !carry && !matches!(mode, BatchMode::Steps | BatchMode::Ramp) {
             config.stages[0].batch = StageBatch::Tokens(batch);
         }
         config

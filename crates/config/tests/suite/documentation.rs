@@ -83,12 +83,16 @@ mixture = { NAME = 1 }
 "#;
 
 /// What a complete run file has besides the minimal one; `batch.schedule` warns, but loads.
-const THE_REST_OF_A_RUN: [(&str, &str); 12] = [
+const THE_REST_OF_A_RUN: [(&str, &str); 16] = [
     ("model.path", "x"),
     ("model.tokenizer", "x"),
     ("model.upscale.layers", "0..1"),
     ("training.memory_budget", "1GiB"),
     ("batch.schedule", "0:8"),
+    ("batch.ramp_tokens", "8"),
+    ("batch.ramp_increment_tokens", "8"),
+    ("batch.half_life_tokens", "8"),
+    ("batch.step_cost_tokens", "8"),
     ("batch.plateau.cooldown_steps", "1"),
     ("batch.plateau.safe_learning_rate", "1.0"),
     ("checkpoint.every_tokens", "8"),

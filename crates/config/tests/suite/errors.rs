@@ -242,6 +242,66 @@ fn schedules_begin_at_zero_and_ascend() {
 }
 
 #[test]
+fn each_mode_says_what_it_lacks() {
+    let mode = |name: &str, keys: &str| {
+        RUN.replace("mode = \"plateau\"", &format!("mode = \"{name}\"\n{keys}"))
+    };
+    for (text, message, help) in [
+        (mode("ramp", ""), "the key `batch.ramp_tokens` is missing", "ramp_tokens = \"4B\""),
+        (
+            mode("ramp", "ramp_tokens = 100").replace("maximum_tokens = 160", ""),
+            "the key `batch.maximum_tokens` is missing in mode ramp",
+            "",
+        ),
+        (
+            mode("ramp", "ramp_tokens = 100\nramp_increment_tokens = 15"),
+            "15 tokens are not whole sequences of 10",
+            "",
+        ),
+        (
+            mode("ramp", "ramp_tokens = 1000\nramp_increment_tokens = 10")
+                .replace("maximum_tokens = 160", "maximum_tokens = 100000"),
+            "more than 1000 increments",
+            "write a larger increment",
+        ),
+        (
+            mode("gns-sqrt", "noise_scale = false"),
+            "`batch.noise_scale` is false, but mode gns-sqrt goes by the noise scale",
+            "write true",
+        ),
+        (
+            mode("hybrid", "").replace("initial_tokens = 40", "initial_tokens = 20"),
+            "`batch.initial_tokens`: one micro-batch, but mode hybrid needs two",
+            "lower training.micro_batch_sequences",
+        ),
+        (
+            mode("loss-law", "half_life_tokens = 0"),
+            "`batch.half_life_tokens`: found 0, expected 1 or more",
+            "",
+        ),
+        (
+            mode("gns-sqrt", "").replace("maximum_tokens = 160", ""),
+            "the key `batch.maximum_tokens` is missing in mode gns-sqrt",
+            "",
+        ),
+        (mode("loss-law", "loss_law = { exponent = 0.0 }"), "batch.loss_law.exponent", ""),
+        (mode("sqrt", ""), "sqrt", ""),
+        (mode("plateau", "coupling = { beta2 = \"yes\" }"), "yes", ""),
+    ] {
+        let problem = &problems(&text)[0];
+        assert!(problem.message.contains(message), "{message}: {problem}");
+        assert!(problem.help.as_deref().unwrap_or_default().contains(help), "{problem}");
+    }
+    // The loss law needs no noise scale, so one micro-batch will do.
+    let keys = "noise_scale = false\nadvisor = \"loss-law\"";
+    let text = mode("hybrid", keys).replace("initial_tokens = 40", "initial_tokens = 20");
+    Home::new().load(&text).unwrap();
+    let ramp = mode("ramp", "ramp_tokens = 100");
+    let text = ramp.replace("budget_tokens = \"1K\"", "budget_tokens = \"1K\"\nbatch = 40");
+    assert!(problems(&text)[0].message.contains("mode \"ramp\" both say the batch"));
+}
+
+#[test]
 fn stages_are_checked_against_the_rest() {
     check(
         "{ text = 0.75, code = 0.25 }",

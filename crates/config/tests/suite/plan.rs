@@ -241,6 +241,67 @@ fn steps_are_known_where_nothing_is_decided() {
 }
 
 #[test]
+fn a_ramp_is_planned_step_by_step() {
+    let home = Home::new();
+    let set = [("batch.mode", "ramp"), ("batch.ramp_tokens", "900")];
+    let plan = plan(&home.load_with(RUN, &set).unwrap()).unwrap();
+    assert_eq!(plan.batch_mode, "ramp");
+    // From four sequences to sixteen in six increments of a micro-batch, 150 tokens each.
+    let batches: Vec<u64> = plan.stages[0].rungs.iter().map(|rung| rung.batch_sequences).collect();
+    assert_eq!(batches, [4, 6, 8, 10, 12, 14, 16]);
+    // 0, 40, 80, 120 | 160, 220, 280 | 340, 420 | 500 | 600, 720 | 840 | 980.
+    assert_eq!(plan.stages[0].steps, Some(14));
+    assert_eq!(plan.stages[1].first_batch_tokens, 160);
+    assert_eq!(plan.stages[1].steps, Some(2000u64.div_ceil(160)));
+    assert!(plan.stages[0].rungs.iter().all(|rung| rung.plateau.is_none()));
+}
+
+#[test]
+fn modes_that_measure_leave_the_steps_open() {
+    let home = Home::new();
+    for (mode, with_test) in [("hybrid", true), ("gns-sqrt", false), ("loss-law", false)] {
+        let set = [("batch.mode", mode), ("batch.plateau.safe_learning_rate", "1.51e-3")];
+        let plan = plan(&home.load_with(RUN, &set).unwrap()).unwrap();
+        assert_eq!((plan.batch_mode.as_str(), plan.stages[0].steps), (mode, None));
+        let batches: Vec<u64> = plan.stages[0].rungs.iter().map(|rung| rung.batch_tokens).collect();
+        // 40 times 1.51² are 91, nine sequences.
+        assert_eq!(batches, [40, 80, 90]);
+        assert!(plan.stages[0].rungs.iter().all(|rung| rung.plateau.is_some() == with_test));
+    }
+    let unused = [("batch.mode", "steps"), ("batch.schedule", "0:40"), ("batch.ramp_tokens", "9")];
+    let plan = plan(&home.load_with(RUN, &unused).unwrap()).unwrap();
+    assert!(plan.warnings.iter().any(|w| w == "batch.ramp_tokens has no effect in mode steps"));
+}
+
+#[test]
+fn the_batch_section_is_the_policy_that_it_asks_for() {
+    use terrace_policy::batch::{Advisor, BatchPolicy, LossLaw, SqrtRule};
+
+    let home = Home::new();
+    let policy = |mode: &str, key: &str, value: &str| {
+        home.load_with(RUN, &[("batch.mode", mode), (key, value)]).unwrap().config.batch_policy()
+    };
+    let BatchPolicy::Following(following) = policy("gns-sqrt", "batch.growth_factor", "3") else {
+        panic!("it follows")
+    };
+    // A step is worth the first batch unless something else is written.
+    assert_eq!(following.advisor, Advisor::NoiseScale(SqrtRule { step_cost_tokens: 40.0 }));
+    assert_eq!(following.limits.growth_factor, 3);
+    assert_eq!(following.limits.maximum_sequences, Some(16));
+    let law = policy("loss-law", "batch.growth_factor", "2").advisor();
+    assert_eq!(law, Some(Advisor::LossLaw(LossLaw::MINICPM)));
+    let BatchPolicy::Hybrid(hybrid) = policy("hybrid", "batch.step_cost_tokens", "7") else {
+        panic!("it is a hybrid")
+    };
+    assert_eq!(hybrid.advisor, Advisor::NoiseScale(SqrtRule { step_cost_tokens: 7.0 }));
+    assert_eq!(hybrid.plateau.maximum_sequences, Some(16));
+    for mode in ["fixed", "plateau", "gns-sqrt", "loss-law", "hybrid"] {
+        policy(mode, "batch.growth_factor", "2").validate().unwrap();
+    }
+    policy("ramp", "batch.ramp_tokens", "100").validate().unwrap();
+}
+
+#[test]
 fn a_memory_budget_and_a_speed_add_their_numbers() {
     let home = Home::new();
     let loaded = home.load_with(RUN, &[("training.memory_budget", "1GiB")]).unwrap();

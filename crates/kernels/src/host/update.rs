@@ -42,9 +42,10 @@ struct Factors {
 
 impl Factors {
     fn new(constants: AdamW, gradient_scale: f64) -> Self {
-        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step } = constants;
+        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, beta2_product } =
+            constants;
         let correction1 = 1.0 - beta1.powf(step as f64);
-        let correction2 = 1.0 - beta2.powf(step as f64);
+        let correction2 = 1.0 - beta2_product;
         Self {
             gradient_scale: gradient_scale as f32,
             beta1: beta1 as f32,

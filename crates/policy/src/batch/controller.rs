@@ -1,14 +1,21 @@
 //! The batch controller: what a run asks for its next batch.
 
+mod following;
+mod growing;
+
 use serde::{Deserialize, Serialize};
 use terrace_base::Tokens;
 
 use super::block::SourceLoss;
-use super::decision::{Decision, DecisionKind, Evidence, Guard, Response, Verdict};
+use super::coupling::{Coupling, Factors};
+use super::decision::{Decision, DecisionKind};
 use super::guard::Circumstances;
-use super::plateau::{Finding, PlateauState};
-use super::settings::{BatchError, BatchPolicy, PlateauSettings};
-use super::statistics::Line;
+use super::loss_average::LossAverage;
+use super::modes::Advisor;
+use super::noise_scale::{NoiseReading, NoiseSample, NoiseScale};
+use super::plateau::PlateauState;
+use super::prediction::{Growth, Prediction, PredictionBasis, strength_of_noise};
+use super::settings::{BatchError, BatchPolicy};
 
 /// What is told about a stage when it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +33,9 @@ pub struct StageInfo {
     /// The share of each source in the mixture-adjusted loss, in the order of the observations:
     /// the stage's target shares, fixed even where its weights change.
     pub reference_weights: Vec<f64>,
+    /// The number of weights that are trained, where a prediction is to be made from it.
+    #[serde(default)]
+    pub trained_parameters: Option<u64>,
 }
 
 /// With which batch a stage begins.
@@ -47,8 +57,11 @@ pub struct Observation<'a> {
     pub tokens_seen: Tokens,
     /// What each source contributed.
     pub sources: &'a [SourceLoss],
-    /// The learning rate of the step.
+    /// The learning rate of the step, as it is before it follows the batch (see
+    /// [`Coupling`](super::Coupling)): a change of it empties the window.
     pub learning_rate: f64,
+    /// What the step's micro-batches say about the noise of the gradient, where that is measured.
+    pub noise: Option<NoiseSample>,
     /// The step was not applied; nothing is learnt from it.
     pub is_bad: bool,
     /// The step is known to be an outlier; it counts, but no slope is learnt from it.
@@ -64,6 +77,29 @@ pub struct BatchControllerState {
     last_growth: Option<u64>,
     stage: Option<StageInfo>,
     plateau: Option<PlateauState>,
+    /// The tokens seen at the last observation.
+    #[serde(default)]
+    tokens_seen: u64,
+    #[serde(default)]
+    noise: NoiseScale,
+    #[serde(default)]
+    loss: LossAverage,
+    /// The tokens at which an advisor is asked again.
+    #[serde(default)]
+    next_look: u64,
+    /// The growth whose answer is awaited.
+    #[serde(default)]
+    pending: Option<PendingGrowth>,
+    /// How strong the noise floor of the stage showed itself in the last answer.
+    #[serde(default)]
+    floor_strength: Option<f64>,
+}
+
+/// A growth, and what was predicted for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct PendingGrowth {
+    growth: Growth,
+    drop: Option<f64>,
 }
 
 /// Decides the size of the batch.
@@ -75,9 +111,14 @@ pub struct BatchControllerState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchController {
     policy: BatchPolicy,
+    coupling: Coupling,
+    half_life: Option<Tokens>,
     sequence_length: u64,
     state: BatchControllerState,
 }
+
+/// By default the means of noise scale and loss forget half of themselves in this share of a stage.
+const HALF_LIFE_SHARE: u64 = 50;
 
 impl BatchController {
     /// A controller for a run that begins with `first_sequences` per batch.
@@ -100,6 +141,12 @@ impl BatchController {
             last_growth: None,
             stage: None,
             plateau: None,
+            tokens_seen: 0,
+            noise: NoiseScale::default(),
+            loss: LossAverage::default(),
+            next_look: 0,
+            pending: None,
+            floor_strength: None,
         };
         Self::restore(policy, sequence_length, state)
     }
@@ -115,7 +162,27 @@ impl BatchController {
         state: BatchControllerState,
     ) -> Result<Self, BatchError> {
         policy.validate()?;
-        Ok(Self { policy, sequence_length, state })
+        let (coupling, half_life) = (Coupling::default(), None);
+        Ok(Self { policy, coupling, half_life, sequence_length, state })
+    }
+
+    /// The same, with an optimizer whose constants follow the batch.
+    #[must_use]
+    pub fn with_coupling(self, coupling: Coupling) -> Self {
+        Self { coupling, ..self }
+    }
+
+    /// The same, with means of noise scale and loss that forget half of themselves in so many
+    /// tokens; by default in 2 % of a stage.
+    #[must_use]
+    pub fn with_half_life(self, half_life: Option<Tokens>) -> Self {
+        Self { half_life, ..self }
+    }
+
+    /// The same, in another state: how a resumed run goes on.
+    #[must_use]
+    pub fn with_state(self, state: BatchControllerState) -> Self {
+        Self { state, ..self }
     }
 
     /// Who decides.
@@ -136,6 +203,24 @@ impl BatchController {
         self.state.batch_sequences
     }
 
+    /// By what the optimizer's constants change at the batch of the next step.
+    #[must_use]
+    pub fn factors(&self) -> Factors {
+        self.coupling.factors(self.state.batch_sequences, self.state.first_sequences)
+    }
+
+    /// The noise scale of the gradient, if any step has told of it.
+    #[must_use]
+    pub fn noise(&self) -> Option<NoiseReading> {
+        self.state.noise.reading(self.half_life())
+    }
+
+    fn half_life(&self) -> Tokens {
+        let stage = self.state.stage.as_ref();
+        let share = || stage.map_or(1, |stage| stage.budget_tokens.0 / HALF_LIFE_SHARE);
+        self.half_life.unwrap_or_else(|| Tokens(share().max(1)))
+    }
+
     /// Begins a stage: sets its batch, forgets losses, fixes the threshold.
     pub fn on_stage_start(&mut self, stage: StageInfo) -> Decision {
         let weights = &stage.reference_weights;
@@ -150,13 +235,11 @@ impl BatchController {
             self.state.batch_sequences = sequences;
         }
         let first_tokens = self.state.batch_sequences * self.sequence_length;
-        self.state.plateau = match &self.policy {
-            BatchPolicy::Plateau(settings) => {
-                Some(PlateauState::new(settings, &stage, first_tokens))
-            }
-            BatchPolicy::Fixed | BatchPolicy::Steps(_) => None,
-        };
+        let plateau = self.policy.plateau();
+        self.state.plateau = plateau.map(|s| PlateauState::new(s, &stage, first_tokens));
         let tokens_seen = stage.start_tokens;
+        self.state.tokens_seen = tokens_seen.0;
+        self.data_changed(stage.settle_tokens);
         self.state.stage = Some(stage);
         let reason = match &self.state.plateau {
             Some(plateau) => format!(
@@ -168,22 +251,41 @@ impl BatchController {
         self.record(DecisionKind::Stage, tokens_seen, from, reason)
     }
 
-    /// The mix changed within the stage, with new weights for the mixture-adjusted loss.
-    pub fn on_mix_change(&mut self, reference_weights: &[f64]) {
+    /// The mix changed within the stage, with new weights for the mixture-adjusted loss: what is
+    /// known of the losses is forgotten, and nothing is learnt until they have settled.
+    pub fn on_mix_change(&mut self, reference_weights: &[f64]) -> Decision {
+        let mut settle = Tokens(0);
         if let Some(stage) = &mut self.state.stage {
             stage.reference_weights = reference_weights.to_vec();
+            settle = stage.settle_tokens;
         }
+        let tokens_seen = self.state.tokens_seen;
         if let Some(plateau) = &mut self.state.plateau {
-            plateau.mix_changed(reference_weights);
+            plateau.mix_changed(reference_weights, tokens_seen.saturating_add(settle.0));
         }
+        self.data_changed(settle);
+        let reason = format!("the mix changed; losses settle for {settle} tokens");
+        let batch = self.state.batch_sequences;
+        self.record(DecisionKind::Mix, Tokens(tokens_seen), batch, reason)
+    }
+
+    /// What was measured belongs to other data.
+    fn data_changed(&mut self, settle: Tokens) {
+        let state = &mut self.state;
+        state.noise.mark_stale();
+        state.loss = LossAverage::default();
+        state.next_look = state.tokens_seen.saturating_add(settle.0);
+        state.pending = None;
+        state.floor_strength = None;
     }
 
     /// The losses to come are not comparable with those so far, for this reason: forgets them.
     pub fn rebaseline(&mut self, tokens_seen: Tokens, reason: String) -> Decision {
-        let weights = self.state.stage.as_ref().map(|stage| stage.reference_weights.clone());
-        if let Some(weights) = weights {
-            self.on_mix_change(&weights);
+        self.state.tokens_seen = tokens_seen.0;
+        if let (Some(plateau), Some(stage)) = (&mut self.state.plateau, &self.state.stage) {
+            plateau.mix_changed(&stage.reference_weights, tokens_seen.0);
         }
+        self.data_changed(Tokens(0));
         self.record(DecisionKind::Hold, tokens_seen, self.state.batch_sequences, reason)
     }
 
@@ -193,122 +295,60 @@ impl BatchController {
             return None;
         }
         self.state.step = observation.step;
+        self.state.tokens_seen = observation.tokens_seen.0;
+        if !observation.is_spike {
+            self.measure(&observation);
+        }
         match &self.policy {
             BatchPolicy::Fixed => None,
-            BatchPolicy::Steps(_) => self.follow_schedule(observation.tokens_seen),
-            BatchPolicy::Plateau(settings) => {
-                let settings = settings.clone();
+            BatchPolicy::Steps(_) | BatchPolicy::Ramp(_) => self.follow_schedule(&observation),
+            // While the rate falls, noise and loss fall with it, whatever the batch is.
+            BatchPolicy::Following(_) if observation.is_spike => None,
+            BatchPolicy::Following(following) => self.follow(*following, &observation),
+            BatchPolicy::Plateau(_) | BatchPolicy::Hybrid(_) => {
+                let settings = self.policy.plateau().cloned().expect("these modes have a test");
                 self.observe_loss(&settings, &observation)
             }
         }
     }
 
-    fn scheduled(&self, tokens_seen: Tokens) -> Option<u64> {
-        let BatchPolicy::Steps(steps) = &self.policy else {
-            return None;
-        };
-        let reached = steps.iter().rev().find(|(threshold, _)| *threshold <= tokens_seen);
-        reached.map(|(_, sequences)| *sequences)
-    }
-
-    fn follow_schedule(&mut self, tokens_seen: Tokens) -> Option<Decision> {
-        let from = self.state.batch_sequences;
-        let to = self.scheduled(tokens_seen).filter(|to| *to != from)?;
-        self.state.batch_sequences = to;
-        Some(self.record(DecisionKind::Grow, tokens_seen, from, "by schedule".to_owned()))
-    }
-
-    fn observe_loss(
-        &mut self,
-        settings: &PlateauSettings,
-        observation: &Observation<'_>,
-    ) -> Option<Decision> {
-        let stage = self.state.stage.as_ref().expect("a stage has begun");
-        let weights = stage.reference_weights.len();
-        assert_eq!(observation.sources.len(), weights, "one loss for each reference weight");
-        let elapsed = observation.tokens_seen.0.saturating_sub(stage.start_tokens.0);
-        let share = (elapsed as f64 / stage.budget_tokens.0 as f64).min(1.0);
-        let plateau = self.state.plateau.as_mut().expect("a stage has begun");
-        match plateau.observe(settings, observation, settings.alpha * share)? {
-            Finding::Answer(response) => {
-                Some(self.answered(settings, response, observation.tokens_seen))
-            }
-            Finding::Look { verdict, evidence, line } => {
-                Some(self.looked(settings, verdict, evidence, line, observation))
-            }
+    fn measure(&mut self, observation: &Observation<'_>) {
+        let (half_life, tokens_seen) = (self.half_life(), observation.tokens_seen);
+        if let Some(sample) = observation.noise {
+            self.state.noise.observe(sample, tokens_seen, half_life);
+        }
+        if let Some(Advisor::LossLaw(_)) = self.policy.advisor() {
+            self.state.loss.observe(observation.sources, tokens_seen, half_life);
         }
     }
 
-    fn answered(
-        &self,
-        settings: &PlateauSettings,
-        response: Response,
-        tokens_seen: Tokens,
-    ) -> Decision {
-        let growths = settings.unresponsive_growths;
-        let exhausted = self.state.plateau.as_ref().is_some_and(|plateau| plateau.exhausted);
-        let (kind, reason) = match (response.responded, exhausted) {
-            (true, _) => (DecisionKind::Response, "the loss fell after the growth".to_owned()),
-            (false, false) => {
-                (DecisionKind::Response, "the loss did not answer to the growth".to_owned())
+    fn scheduled(&self, tokens_seen: Tokens) -> Option<u64> {
+        match &self.policy {
+            BatchPolicy::Steps(steps) => {
+                let reached = steps.iter().rev().find(|(threshold, _)| *threshold <= tokens_seen);
+                reached.map(|(_, sequences)| *sequences)
             }
-            (false, true) => (
-                DecisionKind::Exhausted,
-                format!(
-                    "{growths} growths in a row did not help: the batch stays; lower the learning \
-                     rate or end the stage"
-                ),
-            ),
-        };
-        let mut decision = self.record(kind, tokens_seen, self.state.batch_sequences, reason);
-        decision.response = Some(response);
-        decision
+            BatchPolicy::Ramp(ramp) => Some(ramp.at(self.state.first_sequences, tokens_seen)),
+            _ => None,
+        }
     }
 
-    fn looked(
-        &mut self,
-        settings: &PlateauSettings,
-        verdict: Verdict,
-        evidence: Evidence,
-        line: Line,
-        observation: &Observation<'_>,
-    ) -> Decision {
+    fn follow_schedule(&mut self, observation: &Observation<'_>) -> Option<Decision> {
         let from = self.state.batch_sequences;
-        let tokens_seen = observation.tokens_seen;
-        let plateau = self.state.plateau.as_ref().expect("a stage has begun");
-        let wanted = verdict == Verdict::Plateau && plateau.is_confirmed(settings);
-        let proposal = wanted.then(|| self.proposal(settings, observation));
-        let mut cooldown_steps = None;
-        let (kind, reason) = match proposal {
-            None => (DecisionKind::Hold, reason_to_hold(verdict, &evidence)),
-            Some(Err(guard)) => (DecisionKind::Hold, guard.reason().to_owned()),
-            Some(Ok(to)) => {
-                self.state.batch_sequences = to;
-                self.state.last_growth = Some(tokens_seen.0);
-                let plateau = self.state.plateau.as_mut().expect("a stage has begun");
-                let factor = to as f64 / from as f64;
-                cooldown_steps = Some(plateau.grown(settings, line, factor));
-                (DecisionKind::Grow, "the loss no longer falls".to_owned())
-            }
-        };
-        let mut decision = self.record(kind, tokens_seen, from, reason);
-        decision.verdict = Some(verdict);
-        decision.evidence = Some(evidence);
-        decision.guard = proposal.and_then(Result::err);
-        decision.cooldown_steps = cooldown_steps;
-        decision
+        let to = self.scheduled(observation.tokens_seen).filter(|to| *to != from)?;
+        self.state.batch_sequences = to;
+        let reason = "by schedule".to_owned();
+        let mut decision = self.record(DecisionKind::Grow, observation.tokens_seen, from, reason);
+        let growth = self.growth(from, to, observation.learning_rate);
+        decision.prediction = Some(self.predicted(&growth)).filter(|p| p.drop.is_some());
+        Some(decision)
     }
 
-    /// The batch that a growth would lead to, or what stands in its way.
-    fn proposal(
-        &self,
-        settings: &PlateauSettings,
-        observation: &Observation<'_>,
-    ) -> Result<u64, Guard> {
+    /// What a growth is weighed against, in the modes without an answer to wait for.
+    fn circumstances(&self, observation: &Observation<'_>) -> Circumstances {
         let state = &self.state;
-        let plateau = state.plateau.as_ref().expect("a stage has begun");
         let stage = state.stage.as_ref().expect("a stage has begun");
-        let circumstances = Circumstances {
+        Circumstances {
             batch_sequences: state.batch_sequences,
             first_sequences: state.first_sequences,
             sequence_length: self.sequence_length,
@@ -316,10 +356,38 @@ impl BatchController {
             stage_end: stage.start_tokens.0 + stage.budget_tokens.0,
             last_growth: state.last_growth,
             learning_rate: observation.learning_rate,
-            is_exhausted: plateau.exhausted,
-            awaits_response: plateau.awaits_response(),
-        };
-        circumstances.larger_batch(settings)
+            rate_exponent: self.coupling.learning_rate.exponent(),
+            is_exhausted: false,
+            awaits_response: false,
+        }
+    }
+
+    fn growth(&self, from: u64, to: u64, learning_rate: f64) -> Growth {
+        Growth {
+            from_tokens: from * self.sequence_length,
+            to_tokens: to * self.sequence_length,
+            first_tokens: self.state.first_sequences * self.sequence_length,
+            learning_rate,
+            rate: self.coupling.learning_rate,
+        }
+    }
+
+    /// The drop that a growth should give: from the answer to an earlier one, or else from the noise
+    /// of the gradient.
+    fn predicted(&self, growth: &Growth) -> Prediction {
+        let parameters = self.state.stage.as_ref().and_then(|stage| stage.trained_parameters);
+        let measured = self.state.floor_strength.map(|s| (s, PredictionBasis::EarlierAnswer));
+        let strength = measured.or_else(|| {
+            let noise = self.noise().filter(|reading| !reading.is_stale)?;
+            let strength = strength_of_noise(noise.noise_trace, parameters?);
+            Some((strength, PredictionBasis::NoiseFloor))
+        });
+        Prediction {
+            drop: strength.map(|(strength, _)| growth.drop_for(strength)),
+            basis: strength.map(|(_, basis)| basis),
+            unchanged_nats: None,
+            detectable_drop: None,
+        }
     }
 
     fn record(
@@ -343,16 +411,11 @@ impl BatchController {
             evidence: None,
             guard: None,
             cooldown_steps: None,
+            window_steps_needed: None,
+            prediction: None,
             response: None,
+            noise: self.noise(),
+            advice: None,
         }
-    }
-}
-
-fn reason_to_hold(verdict: Verdict, evidence: &Evidence) -> String {
-    match verdict {
-        Verdict::Improving => "the loss falls".to_owned(),
-        Verdict::Rising => "the loss rises; a larger batch would not mend that".to_owned(),
-        Verdict::Plateau => format!("a plateau, seen {} time(s)", evidence.confirmations),
-        Verdict::Undecided => "the window does not say; it widens".to_owned(),
     }
 }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use terrace_base::Tokens;
 
+use super::noise_scale::NoiseReading;
+use super::prediction::Prediction;
+
 /// What the controller concluded at one moment, with all the numbers that it concluded it from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -30,8 +33,30 @@ pub struct Decision {
     pub guard: Option<Guard>,
     /// After a growth that the losses asked for: the steps in which no other is considered.
     pub cooldown_steps: Option<u64>,
+    /// After a growth that the losses asked for: the steps in which the test can tell the threshold
+    /// from zero at the new batch, at the least.
+    #[serde(default)]
+    pub window_steps_needed: Option<u64>,
+    /// After a growth: what it should do to the loss.
+    #[serde(default)]
+    pub prediction: Option<Prediction>,
     /// How the loss answered to the last growth.
     pub response: Option<Response>,
+    /// The noise scale of the gradient as it was known, where it is measured.
+    #[serde(default)]
+    pub noise: Option<NoiseReading>,
+    /// What the advisor said, in the modes that ask one.
+    #[serde(default)]
+    pub advice: Option<Advice>,
+}
+
+/// What an advisor said.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Advice {
+    /// The advised batch; none where nothing is known, or no bound.
+    pub batch_tokens: Option<f64>,
+    /// The mean loss that it follows from, in nats, where it follows from the loss.
+    pub loss_nats: Option<f64>,
 }
 
 /// What a decision did.
@@ -40,6 +65,8 @@ pub struct Decision {
 pub enum DecisionKind {
     /// A stage began, and set the batch and the threshold.
     Stage,
+    /// The mix changed within the stage: losses before and after are not compared.
+    Mix,
     /// The batch stays.
     Hold,
     /// The batch grows, or changes by schedule.
@@ -115,6 +142,10 @@ pub enum Guard {
     Stability,
     /// The answer to the last growth is not known yet.
     AwaitingResponse,
+    /// The advised batch is smaller.
+    Advice,
+    /// The advisor has nothing to go by yet.
+    AdviceUnknown,
 }
 
 /// How the loss answered to a growth.
@@ -124,6 +155,12 @@ pub struct Response {
     pub expected: f64,
     /// What was seen, in nats.
     pub observed: f64,
+    /// `expected − observed`: by how much the loss lies lower than without an answer.
+    #[serde(default)]
+    pub drop: f64,
+    /// By how much it was predicted to.
+    #[serde(default)]
+    pub predicted_drop: Option<f64>,
     /// The error of the prediction and of what was seen, together.
     pub standard_error: f64,
     /// `(expected − observed) / standard_error`.

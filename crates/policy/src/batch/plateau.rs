@@ -136,9 +136,18 @@ impl PlateauState {
         cooldown
     }
 
-    /// The mix changed within the stage: losses before and after are not comparable.
-    pub(super) fn mix_changed(&mut self, weights: &[f64]) {
+    /// What the loss will be compared with after a cooldown from here, and the least drop below it
+    /// that will be told from noise; none unless a growth awaits its answer.
+    pub(super) fn forecast(&self, cooldown: u64) -> Option<(f64, f64)> {
+        let begin = self.steps.saturating_add(cooldown);
+        self.response.as_ref().map(|response| response.forecast(begin))
+    }
+
+    /// The mix changed within the stage: losses before and after are not comparable, and until
+    /// `settled_at` tokens the new ones say nothing about a slope.
+    pub(super) fn mix_changed(&mut self, weights: &[f64], settled_at: u64) {
         self.weights = weights.to_vec();
+        self.settled_at = self.settled_at.max(settled_at);
         self.flush();
     }
 

@@ -30,6 +30,14 @@ impl PendingResponse {
         Self { before, needed_steps, after: Moments::default() }
     }
 
+    /// What the loss will be compared with if blocks begin after step `begin`, and the least drop
+    /// below it that will be told from noise.
+    pub(super) fn forecast(&self, begin: u64) -> (f64, f64) {
+        let middle = begin as f64 + f64::midpoint(1.0, self.needed_steps);
+        let (expected, error) = self.before.predicted(middle, self.needed_steps);
+        (expected, student_quantile(LEVEL, self.before.freedom) * error)
+    }
+
     /// Takes in a block after the cooldown; judges when there is enough.
     ///
     /// # Source
@@ -53,6 +61,8 @@ impl PendingResponse {
         Some(Response {
             expected,
             observed,
+            drop: expected - observed,
+            predicted_drop: None,
             standard_error,
             statistic,
             threshold,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use terrace_base::Tokens;
 
+use super::modes::{Advisor, Following, Hybrid, Limits, Ramp};
+
 /// Why a batch policy makes no sense.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BatchError {
@@ -45,8 +47,14 @@ pub enum BatchPolicy {
     /// A step takes effect at the first optimizer step that begins with `tokens_seen` at or above
     /// its threshold; before the first threshold the stage's own batch holds.
     Steps(Vec<(Tokens, u64)>),
+    /// It grows in proportion to the tokens seen.
+    Ramp(Ramp),
     /// The controller: it grows when the loss stops falling.
     Plateau(PlateauSettings),
+    /// It follows an advisor, the root of the noise scale or a law of the loss, upwards only.
+    Following(Following),
+    /// The controller, within what an advisor allows.
+    Hybrid(Hybrid),
 }
 
 /// What the plateau controller is told; only the first two numbers are a matter of taste.
@@ -125,6 +133,18 @@ impl PlateauSettings {
     pub fn steps_left_needed(&self) -> u64 {
         self.minimum_steps_left.unwrap_or_else(|| self.memory_steps())
     }
+
+    /// What bounds a growth.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            growth_factor: self.growth_factor,
+            maximum_sequences: self.maximum_sequences,
+            minimum_tokens_between: self.minimum_tokens_between,
+            minimum_steps_left: self.steps_left_needed(),
+            stable_learning_rate: self.stable_learning_rate,
+        }
+    }
 }
 
 impl Default for PlateauSettings {
@@ -144,7 +164,44 @@ impl BatchPolicy {
         match self {
             Self::Fixed => Ok(()),
             Self::Steps(steps) => validate_steps(steps),
+            Self::Ramp(ramp) => ramp.validate(),
             Self::Plateau(settings) => validate_plateau(settings),
+            Self::Following(following) => following.validate(),
+            Self::Hybrid(hybrid) => {
+                hybrid.validate_advisor()?;
+                validate_plateau(&hybrid.plateau)
+            }
+        }
+    }
+
+    /// The plateau test, in the modes that have one.
+    #[must_use]
+    pub fn plateau(&self) -> Option<&PlateauSettings> {
+        match self {
+            Self::Plateau(settings) | Self::Hybrid(Hybrid { plateau: settings, .. }) => {
+                Some(settings)
+            }
+            Self::Fixed | Self::Steps(_) | Self::Ramp(_) | Self::Following(_) => None,
+        }
+    }
+
+    /// The plateau test, to be changed, in the modes that have one.
+    pub fn plateau_mut(&mut self) -> Option<&mut PlateauSettings> {
+        match self {
+            Self::Plateau(settings) | Self::Hybrid(Hybrid { plateau: settings, .. }) => {
+                Some(settings)
+            }
+            Self::Fixed | Self::Steps(_) | Self::Ramp(_) | Self::Following(_) => None,
+        }
+    }
+
+    /// Who advises on the batch, in the modes that ask.
+    #[must_use]
+    pub fn advisor(&self) -> Option<Advisor> {
+        match self {
+            Self::Following(following) => Some(following.advisor),
+            Self::Hybrid(hybrid) => Some(hybrid.advisor),
+            Self::Fixed | Self::Steps(_) | Self::Ramp(_) | Self::Plateau(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod decay;
 mod errors;
 mod golden;
 mod growth;
+mod modes;
 
 use terrace_base::{Seed, SeedStream, Tokens};
 
@@ -51,6 +52,7 @@ fn stage(steps: u64) -> StageInfo {
         batch: StageBatch::Carry,
         settle_tokens: Tokens(0),
         reference_weights: vec![1.0],
+        trained_parameters: None,
     }
 }
 
@@ -78,6 +80,7 @@ fn observation(step: u64, tokens: u64, sources: &[SourceLoss]) -> Observation<'_
         tokens_seen: Tokens(tokens),
         sources,
         learning_rate: LEARNING_RATE,
+        noise: None,
         is_bad: false,
         is_spike: false,
     }

@@ -45,6 +45,8 @@ impl Detector for Shipped {
                     batch: StageBatch::Carry,
                     settle_tokens: Tokens(STAGE_STEPS / 100),
                     reference_weights: vec![1.0],
+
+                    trained_parameters: None,
                 });
             }
             let decision = controller.observe(Observation {
@@ -52,6 +54,7 @@ impl Detector for Shipped {
                 tokens_seen: Tokens(step + 1),
                 sources: &[SourceLoss { nats: *loss, targets: 1 }],
                 learning_rate: 3e-5,
+                noise: None,
                 is_bad: false,
                 is_spike: false,
             });

@@ -1,8 +1,12 @@
 //! Where gradients go the moment they exist.
 
+mod squares;
+
 use burn::tensor::Tensor;
 use terrace_kernels::{accumulate, square_sums};
 use terrace_model::Segment;
+
+use squares::Squares;
 
 /// Takes the gradients of a micro-step, segment by segment.
 ///
@@ -19,6 +23,7 @@ pub struct GradientAccumulator {
     layers: usize,
     segments: Vec<Vec<Tensor<2>>>,
     trained: Trained,
+    squares: Option<Squares>,
 }
 
 /// Which segments are trained.
@@ -47,13 +52,26 @@ impl GradientAccumulator {
     /// Starts a sum for a model of `layers` layers.
     #[must_use]
     pub fn new(layers: usize) -> Self {
-        Self { layers, segments: vec![Vec::new(); layers + 2], trained: Trained::Whole }
+        let segments = vec![Vec::new(); layers + 2];
+        Self { layers, segments, trained: Trained::Whole, squares: None }
     }
 
     /// The same, for a model of which only a part is trained: other gradients are dropped.
     #[must_use]
     pub fn of(self, trained: &Trained) -> Self {
         Self { trained: trained.clone(), ..self }
+    }
+
+    /// The same, taking the squared norm of each micro-step's gradient on its way to the sum.
+    #[must_use]
+    pub fn with_squares(self, measured: bool) -> Self {
+        Self { squares: measured.then(Squares::default), ..self }
+    }
+
+    /// The squared norm of each micro-step's gradient, in order; empty if they were not taken.
+    #[must_use]
+    pub fn micro_step_squares(&self) -> Vec<f64> {
+        self.squares.as_ref().map(Squares::values).unwrap_or_default()
     }
 
     /// The summed gradients of a segment; empty before its first micro-step.
@@ -80,7 +98,11 @@ impl GradientAccumulator {
 
 impl GradientSink for GradientAccumulator {
     fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>) {
-        if !self.trained.contains(segment) {
+        let trained = self.trained.contains(segment);
+        if let Some(squares) = &mut self.squares {
+            squares.accept(if trained { &gradients } else { &[] }, segment == Segment::Embedding);
+        }
+        if !trained {
             return;
         }
         let sum = &mut self.segments[segment.position(self.layers)];

@@ -109,7 +109,7 @@ impl Trainer<'_> {
     ) -> Result<(), Error> {
         let device = self.model.device();
         let moments = read_segments(checkpoint, &mut self.model, &device)?;
-        self.optimizer.restore(moments, saved.segment_updates.clone());
+        self.optimizer.restore(moments, saved.segment_updates.clone(), saved.ages());
         let given_up = self.state.spikes.clone();
         self.adopt(saved)?;
         self.state.spikes.rewound(&given_up, rewind);

@@ -17,7 +17,6 @@ impl Trainer<'_> {
         batch: &StepBatch,
         applied: &Applied,
         losses: &[ObservedLoss],
-        learning_rate: f64,
         begin: Instant,
     ) -> StepRecord {
         let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
@@ -27,6 +26,7 @@ impl Trainer<'_> {
         let nats: f64 = losses.iter().map(|loss| loss.nats).sum();
         let per_source = self.loader.names().iter().zip(losses);
         let drawn = per_source.filter(|(_, loss)| loss.targets > 0);
+        let noise = self.controller.noise();
         StepRecord {
             step: self.state.progress.steps,
             stage: stage.name.clone(),
@@ -41,8 +41,12 @@ impl Trainer<'_> {
             target_tokens_per_source: drawn
                 .map(|(name, loss)| (name.clone(), loss.targets))
                 .collect(),
-            learning_rate,
+            learning_rate: applied.learning_rate,
             gradient_norm: applied.gradient_norm,
+            noise_scale: noise.and_then(|noise| noise.targets),
+            noise_trace: noise.map(|noise| noise.noise_trace),
+            noise_gradient_square: noise.map(|noise| noise.gradient_square),
+            noise_sample: applied.noise,
             token_digest: batch.token_digest(),
             seconds,
             tokens_per_second: tokens as f64 / seconds,

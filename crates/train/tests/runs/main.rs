@@ -2,6 +2,7 @@
 
 mod bad_steps;
 mod growth;
+mod modes;
 mod resume;
 mod spikes;
 mod upscaled;

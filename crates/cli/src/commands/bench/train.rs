@@ -5,17 +5,17 @@
 use std::process::Command;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, format_bytes};
 use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
 use terrace_data::MicroBatch;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
-    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, Trained, train_step,
+    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, StepSettings, Trained,
+    train_step,
 };
 
-use crate::args::BenchTrainArgs;
+use crate::args::{BenchTrainArgs, Switch};
 use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
@@ -26,11 +26,14 @@ use crate::table::{Table, grouped};
 #[derive(Debug, Serialize, Deserialize)]
 struct Measurement {
     recompute: Recompute,
+    /// Whether the norms of the micro-batches' gradients were taken.
+    noise_scale: bool,
     device: String,
     parameters: u64,
     layers: u64,
     batch_sequences: usize,
     sequence_length: usize,
+    micro_batches: usize,
     steps: usize,
     /// The median of the steps.
     seconds_per_step: f64,
@@ -62,23 +65,37 @@ pub(crate) fn run(args: &BenchTrainArgs, context: &Context) -> Result<ExitCode, 
     }
     // A device that is not there is told here, once, and not by the first process that is measured.
     device::open(args.device, context)?;
+    if args.noise_scale.contains(&Switch::On) && args.micro_batches < 2 {
+        let message = "--noise-scale on needs at least two micro-batches in a step";
+        return Err(CliError::input(message).with_help("add --micro-batches 2"));
+    }
     let mut results = Vec::new();
     for recompute in &args.recompute {
-        context.note(&format!("recompute {}: {} steps", name(*recompute), args.steps));
-        results.push(in_a_process(args, *recompute)?);
+        for noise_scale in &args.noise_scale {
+            let (choice, switch) = (name(*recompute), switch_name(*noise_scale));
+            context
+                .note(&format!("recompute {choice}, noise scale {switch}: {} steps", args.steps));
+            results.push(in_a_process(args, *recompute, *noise_scale)?);
+        }
     }
     let answer = Answer { results };
     context.answer(&answer, || render(&answer.results));
     Ok(ExitCode::Done)
 }
 
-fn in_a_process(args: &BenchTrainArgs, recompute: Recompute) -> Result<Measurement, CliError> {
+fn in_a_process(
+    args: &BenchTrainArgs,
+    recompute: Recompute,
+    noise_scale: Switch,
+) -> Result<Measurement, CliError> {
     let program = std::env::current_exe().map_err(CliError::environment)?;
     let batch = format!("{}x{}", args.batch.sequences, args.batch.sequence_length);
     let (layers, steps) = (args.layers.to_string(), args.steps.to_string());
     let output = Command::new(program)
         .args(["bench", "train", "--alone", "--json", "--quiet", "--batch", &batch])
         .args(["--recompute", name(recompute), "--layers", &layers, "--steps", &steps])
+        .args(["--noise-scale", switch_name(noise_scale)])
+        .args(["--micro-batches", &args.micro_batches.to_string()])
         .args(["--device", &args.device.to_string()])
         .output()
         .map_err(CliError::environment)?;
@@ -117,28 +134,33 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
     let mut model = initialize(&architecture, Seed(1), &device);
     let constants = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(&model, constants);
-    let batch = [micro_batch(b, t, architecture.vocab_size)];
+    let micro_batches = usize::from(args.micro_batches);
+    let batch = vec![micro_batch(b, t, architecture.vocab_size); micro_batches];
+    let measure_noise = args.noise_scale[0] == Switch::On;
+    let step_settings = StepSettings { measure_noise, ..StepSettings::new(1e-5, 1.0) };
     let mut seconds = Vec::new();
     for step in 0..=args.steps {
         let begin = Instant::now();
-        take_step(&engine, &mut model, &mut optimizer, &batch, &device)?;
+        take_step(&engine, &mut model, &mut optimizer, &batch, step_settings)?;
         // The first step pays for allocation and, on some devices, for choosing kernels.
         if step > 0 {
             seconds.push(begin.elapsed().as_secs_f64());
         }
     }
     let seconds_per_step = median(seconds);
-    let tokens_per_second = (b * t) as f64 / seconds_per_step;
+    let tokens_per_second = (micro_batches * b * t) as f64 / seconds_per_step;
     let parameters = architecture.parameter_count();
     let state_bytes = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
     let peak_memory_bytes = resident_bytes("VmHWM:");
     Ok(Measurement {
         recompute,
+        noise_scale: measure_noise,
         device: args.device.to_string(),
         parameters,
         layers: architecture.num_hidden_layers,
         batch_sequences: b,
         sequence_length: t,
+        micro_batches,
         steps: args.steps,
         seconds_per_step,
         tokens_per_second,
@@ -156,11 +178,11 @@ fn take_step(
     model: &mut CausalLm,
     optimizer: &mut Optimizer,
     batch: &[MicroBatch],
-    device: &Device,
+    settings: StepSettings,
 ) -> Result<(), CliError> {
-    match train_step(engine, model, optimizer, batch, 1e-5, 1.0, &Trained::Whole) {
+    match train_step(engine, model, optimizer, batch, settings, &Trained::Whole) {
         StepOutcome::Applied(_) => {
-            device.sync().map_err(|error| CliError::device(error.to_string()))
+            engine.device().sync().map_err(|error| CliError::device(error.to_string()))
         }
         StepOutcome::Refused { reason, .. } => Err(CliError::device(reason)),
     }
@@ -202,6 +224,12 @@ fn micro_batch(rows: usize, t: usize, vocab_size: u64) -> MicroBatch {
     batch
 }
 
+/// `BxT`, and how often where it is not once.
+fn batch_name(m: &Measurement) -> String {
+    let shape = format!("{}x{}", m.batch_sequences, m.sequence_length);
+    if m.micro_batches == 1 { shape } else { format!("{} of {shape}", m.micro_batches) }
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -223,9 +251,17 @@ fn name(recompute: Recompute) -> &'static str {
     }
 }
 
+fn switch_name(switch: Switch) -> &'static str {
+    match switch {
+        Switch::Off => "off",
+        Switch::On => "on",
+    }
+}
+
 fn render(results: &[Measurement]) -> String {
     let mut table = Table::new([
         "recompute",
+        "noise",
         "batch",
         "tokens/s",
         "s/step",
@@ -238,7 +274,8 @@ fn render(results: &[Measurement]) -> String {
     for m in results {
         table.row([
             name(m.recompute).to_owned(),
-            format!("{}x{}", m.batch_sequences, m.sequence_length),
+            (if m.noise_scale { "on" } else { "off" }).to_owned(),
+            batch_name(m),
             format!("{:.0}", m.tokens_per_second),
             format!("{:.3}", m.seconds_per_step),
             bytes(m.peak_memory_bytes),
