@@ -21,6 +21,7 @@ mod hugging_face;
 mod load;
 mod memory;
 mod mixture;
+mod mixture_file;
 mod model;
 mod node;
 mod path;
@@ -30,7 +31,9 @@ mod prepare;
 mod quota;
 mod render;
 mod resolve;
+mod revision;
 mod run;
+mod segments;
 mod stages;
 mod warnings;
 
@@ -45,16 +48,20 @@ pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_prepare};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
+pub use mixture_file::{MixtureFile, load_mixture};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
-    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, PlateauPlan,
-    RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, MixtureChangePlan, ModelPlan,
+    PeakPlan, PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan,
+    UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
 pub use render::render;
 pub use resolve::{PlanOptions, resolve};
+pub use revision::{Change, Effect, MixFrom, Revision, Standing, differences, remix, revise};
 pub use run::{
     CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
     Validation,
 };
+pub use segments::{MixtureChange, StageSegment};

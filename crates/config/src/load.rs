@@ -49,10 +49,10 @@ pub fn load_prepare(
     load_checked(path, overrides, check::prepare)
 }
 
-fn load_checked<C: DeserializeOwned + Serialize>(
+pub(crate) fn load_checked<C: DeserializeOwned + Serialize>(
     path: &Path,
     overrides: &[(String, String)],
-    check: fn(&C, &Document) -> Vec<Diagnostic>,
+    check: impl FnOnce(&C, &Document) -> Vec<Diagnostic>,
 ) -> Result<Loaded<C>, Error> {
     let mut loader = Loader::default();
     let mut root = loader.read_file(path, None)?;

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::mixture::Mixture;
 use crate::model::ModelConfig;
 use crate::path;
+use crate::segments::MixtureChange;
 
 /// A run as written: what to train, on what, in which stages.
 ///
@@ -168,6 +169,9 @@ pub struct Stage {
     /// The weights at the end of the stage, reached linearly; by default those of the beginning.
     #[serde(default)]
     pub mixture_end: Option<Mixture>,
+    /// Other weights from some token of the stage on, in ascending order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mixture_changes: Vec<MixtureChange>,
 }
 
 /// Which layers forget their activations and compute them again for the backward pass.
