@@ -9,3 +9,4 @@ pub mod cadence;
 pub mod layer_map;
 pub mod learning_rate;
 pub mod mixture;
+pub mod probe;

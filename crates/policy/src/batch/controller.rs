@@ -178,6 +178,19 @@ impl BatchController {
         }
     }
 
+    /// As [`on_mix_change`](Self::on_mix_change), with a record of it.
+    pub fn mix_changed(&mut self, reference_weights: &[f64], tokens_seen: Tokens) -> Decision {
+        self.on_mix_change(reference_weights);
+        let reason = "the mixture changes; losses before and after are not compared".to_owned();
+        self.record(DecisionKind::Mix, tokens_seen, self.state.batch_sequences, reason)
+    }
+
+    /// The reference weights of the mixture-adjusted loss; none before the first stage.
+    #[must_use]
+    pub fn reference_weights(&self) -> Option<&[f64]> {
+        self.state.stage.as_ref().map(|stage| stage.reference_weights.as_slice())
+    }
+
     /// Takes in an optimizer step; gives a record where something was concluded.
     pub fn observe(&mut self, observation: Observation<'_>) -> Option<Decision> {
         if observation.is_bad || observation.sources.iter().any(|loss| !loss.nats.is_finite()) {

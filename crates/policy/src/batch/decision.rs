@@ -40,6 +40,8 @@ pub struct Decision {
 pub enum DecisionKind {
     /// A stage began, and set the batch and the threshold.
     Stage,
+    /// The mixture changed within a stage, or will in one to come.
+    Mix,
     /// The batch stays.
     Hold,
     /// The batch grows, or changes by schedule.
