@@ -90,7 +90,10 @@ impl StageSegment {
             return 0.0;
         };
         let (start, end) = (self.weights.start_share(index), self.weights.end_share(index));
-        let reached = self.sequences as f64 / self.ramp_sequences.max(1) as f64;
+        if self.sequences == self.ramp_sequences {
+            return f64::midpoint(start, end);
+        }
+        let reached = self.sequences as f64 / self.ramp_sequences as f64;
         f64::midpoint(start, start + (end - start) * reached)
     }
 }

@@ -5,7 +5,7 @@ use crate::mixture::MixtureWeights;
 use crate::run::{RunConfig, Stage};
 
 /// No number of a run depends on these.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 7] = [
     "name",
     "device",
     "checkpoint",
@@ -13,7 +13,6 @@ const HARMLESS: [&str; 8] = [
     "training.memory_budget",
     "training.recompute",
     "model.tokenizer",
-    "model.path",
 ];
 
 /// These decide what has happened, whatever comes.
@@ -34,6 +33,13 @@ pub(super) fn effect_of(
 ) -> Effect {
     if HARMLESS.iter().any(|harmless| is_in(key, harmless)) || key.ends_with(".prepare") {
         return Effect::Harmless;
+    }
+    if key == "model.path" {
+        // A checkpoint has the weights of the run; before there is one, the folder has.
+        return match standing.tokens_seen.0 {
+            0 => Effect::Ahead("the run begins with its weights".to_owned()),
+            _ => Effect::Harmless,
+        };
     }
     if let Some((_, why)) = FIXED.iter().find(|(section, _)| is_in(key, section)) {
         return Effect::Past((*why).to_owned());

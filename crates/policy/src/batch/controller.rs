@@ -66,6 +66,14 @@ pub struct BatchControllerState {
     plateau: Option<PlateauState>,
 }
 
+impl BatchControllerState {
+    /// Sequences of the next step's batch.
+    #[must_use]
+    pub fn batch_sequences(&self) -> u64 {
+        self.batch_sequences
+    }
+}
+
 /// Decides the size of the batch.
 ///
 /// # Determinism
