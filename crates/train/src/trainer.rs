@@ -65,6 +65,10 @@ pub(crate) struct StageSpec {
     pub(crate) batch: StageBatch,
     pub(crate) trained: Trained,
     pub(crate) reference_weights: Vec<f64>,
+    /// The place of the stage's first segment in the schedule.
+    pub(crate) first_segment: usize,
+    /// The reference weights of its further segments.
+    pub(crate) later_mixes: Vec<Vec<f64>>,
 }
 
 /// What this process has done, for the speed.
@@ -99,6 +103,7 @@ impl Trainer<'_> {
         let begin = Instant::now();
         let before = self.state.progress.tokens_seen;
         let left = stage.sequences - self.state.progress.stage_sequences;
+        let left = left.min(self.follow_mixture(stage)?);
         let sequences = self.controller.batch_sequences().min(left);
         let cursor = self.state.cursor.clone();
         let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
@@ -283,7 +288,7 @@ impl Trainer<'_> {
         self.save(stage)
     }
 
-    fn decided(&mut self, decision: &Decision) -> Result<(), Error> {
+    pub(crate) fn decided(&mut self, decision: &Decision) -> Result<(), Error> {
         self.logs.decision(decision)?;
         let length = self.config.training.sequence_length as u64;
         let grew = decision.kind == DecisionKind::Grow;
