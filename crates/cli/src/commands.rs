@@ -1,12 +1,18 @@
 //! What each verb does, one file each.
 
 mod bench;
+mod branch;
+mod compare;
 mod doctor;
 mod export;
+mod init;
 mod inspect;
+mod mix;
 mod plan;
 mod prepare;
+mod probe;
 mod resume;
+mod revision;
 mod train;
 mod training;
 mod upscale;
@@ -25,6 +31,11 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Upscale(args) => upscale::run(&args, context),
         Verb::Train(args) => train::run(args, context),
         Verb::Resume(args) => resume::run(args, context),
+        Verb::Init(args) => init::run(args, context),
+        Verb::Branch(args) => branch::run(args, context),
+        Verb::Mix(args) => mix::run(&args, context),
+        Verb::Compare(args) => compare::run(&args, context),
+        Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),
