@@ -115,7 +115,7 @@ fn a_mix_there_and_back_is_what_a_plan_of_both_would_have_been() {
     assert_eq!((&mixed["changed"], &mixed["from_tokens"]), (&json!(true), &json!(1024)));
     let recorded = mixes(&world.log("run/decisions.jsonl"));
     assert_eq!(recorded.len(), 1);
-    assert!(recorded[0].1.contains("draws apples 0.2, pears 0.8 from 1024 tokens on"));
+    assert!(recorded[0].1.contains("draws apples 0.2, pears 0.8 from 1,024 tokens on"));
     world.terrace(&["resume", "run"], 0);
     world.cut("run", 1536);
     world.terrace(&["mix", "run", "--from-next-step", "--mixture", "apples.mix"], 0);
@@ -176,7 +176,7 @@ fn a_mix_reaches_into_the_future_and_not_into_the_past() {
         assert!(said(&refused).contains(expected), "{refused}");
         assert_eq!(world.content("run"), before, "{arguments:?}");
     };
-    refuse(&["pears.mix", "--from-stage", "0"], "1024 of its 2048 tokens are drawn");
+    refuse(&["pears.mix", "--from-stage", "0"], "1,024 of its 2,048 tokens are drawn");
     refuse(&["pears.mix", "--from-stage", "2"], "the run's stages are 0 to 1");
     refuse(&["pears.mix", "--from-stage", "tow"], "there is no stage `tow`");
     fs::write(world.path("plums.mix"), "mixture = { plums = 1, pears = 1 }\n").unwrap();
@@ -216,7 +216,7 @@ fn an_edited_run_file_is_noticed_explained_and_asked_for() {
     world.cut("run", 1024);
     world.edit("run/config.toml", "apples = 0.7", "apples = 0.1");
     let asked = world.terrace(&["resume", "run"], 2);
-    for expected in ["stages.0.mixture.apples: 0.7 -> 0.1", "--accept-changes", "1024 tokens"] {
+    for expected in ["stages.0.mixture.apples: 0.7 -> 0.1", "--accept-changes", "1,024 tokens"] {
         assert!(said(&asked).contains(expected), "{expected} is not in {asked}");
     }
     let json = world.terrace(&["resume", "run", "--json"], 2).json();

@@ -13,6 +13,7 @@ use crate::args::BranchArgs;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::table::grouped;
 
 /// A child that was made.
 #[derive(Serialize)]
@@ -42,7 +43,7 @@ pub(crate) fn run(args: BranchArgs, context: &Context) -> Result<ExitCode, CliEr
         "{} is a child of {} at {} tokens{}",
         child.run_directory.display(),
         child.parent.display(),
-        child.tokens_seen,
+        grouped(child.tokens_seen.0),
         revision::lines(&child.changes)
     ));
     if args.no_train {

@@ -9,6 +9,7 @@ use crate::args::ResumeArgs;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::table::grouped;
 
 /// What may differ from the run so far: it changes no number of the run.
 const HARMLESS: [&str; 5] = [
@@ -102,14 +103,14 @@ fn heed_changes(
         return Err(CliError::input(message).with_help(format!(
             "--accept-changes has the run follow it from {} tokens on; to go on as before, restore \
              what is in {}",
-            run.standing.tokens_seen,
+            grouped(run.standing.tokens_seen.0),
             run.history.in_force_path().display()
         )));
     }
     wanted.config = revision.config.clone();
     let plan = run.plan(&wanted).map_err(training::train_error)?;
     run.accept(&wanted, &plan, &revision).map_err(training::train_error)?;
-    context.note(&format!("from {} tokens on:{shown}", run.standing.tokens_seen));
+    context.note(&format!("from {} tokens on:{shown}", grouped(run.standing.tokens_seen.0)));
     Ok(())
 }
 

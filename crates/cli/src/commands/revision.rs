@@ -4,6 +4,7 @@ use terrace_config::{Change, Revision};
 use terrace_train::StoppedRun;
 
 use crate::error::CliError;
+use crate::table::grouped;
 
 /// The changes, one a line.
 pub(super) fn lines(changes: &[Change]) -> String {
@@ -19,7 +20,7 @@ pub(super) fn refuse_past(run: &StoppedRun, revision: &Revision) -> Result<(), C
     let message = format!(
         "{} is at {} tokens, and this would change what has happened:{}",
         run.layout.root.display(),
-        run.standing.tokens_seen,
+        grouped(run.standing.tokens_seen.0),
         lines(&refused)
     );
     Err(CliError::input(message).with_help(format!(

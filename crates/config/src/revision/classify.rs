@@ -1,5 +1,7 @@
 //! Which keys may change when, and what that means.
 
+use terrace_base::format_grouped as grouped;
+
 use super::{Effect, Standing, is_in};
 use crate::mixture::MixtureWeights;
 use crate::run::{RunConfig, Stage};
@@ -76,7 +78,7 @@ fn of_stage(
             Some(why) => Effect::Past(why.to_owned()),
             None => Effect::Ahead(format!(
                 "from the next sequence on, {} tokens into the stage",
-                standing.stage_tokens
+                grouped(standing.stage_tokens.0)
             )),
         },
         _ => Effect::Ahead("from the next step on".to_owned()),
@@ -86,6 +88,7 @@ fn of_stage(
 fn budget(was: &Stage, now: &Stage, sequence_length: usize, standing: &Standing) -> Effect {
     let drawn = standing.stage_tokens;
     if now.budget_tokens < drawn {
+        let drawn = grouped(drawn.0);
         return Effect::Past(format!("{drawn} tokens of the stage are drawn already"));
     }
     // A ramp leads to the end of its stage, so its slope would have been another.

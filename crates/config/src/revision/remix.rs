@@ -1,6 +1,6 @@
 //! Changing the mixture of a run that has begun: what was drawn stays, what follows is another.
 
-use terrace_base::Tokens;
+use terrace_base::{Tokens, format_grouped as grouped};
 
 use super::Standing;
 use crate::mixture::{Mixture, MixtureWeights};
@@ -57,7 +57,9 @@ pub fn remix(
             return Err(format!(
                 "stage {place} `{}` has begun, {} of its {} tokens are drawn; the past stays as it \
                  is. `--from-next-step` changes the rest of it",
-                stage.name, standing.stage_tokens, stage.budget_tokens
+                stage.name,
+                grouped(standing.stage_tokens.0),
+                grouped(stage.budget_tokens.0)
             ));
         }
         _ if is_current => {
@@ -104,8 +106,9 @@ pub(super) fn carried(
     let has_others = begins_alike && are.len() == were.len() && are[..kept] == were[..kept];
     if !are.is_empty() && !has_others {
         return Err(format!(
-            "mixtures that took effect before token {drawn} of the stage are written differently; \
-             restore them, and put what is to come into a further entry of mixture_changes"
+            "mixtures that took effect before token {} of the stage are written differently; \
+             restore them, and put what is to come into a further entry of mixture_changes",
+            grouped(drawn.0)
         ));
     }
     let wanted =

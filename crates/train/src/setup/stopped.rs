@@ -1,6 +1,6 @@
 //! A run that is not training: where it stands, and what its configuration may become.
 
-use terrace_base::Tokens;
+use terrace_base::{Tokens, format_grouped};
 use terrace_checkpoint::{Checkpoint, LogPositions, RunLayout, RunLock, Store};
 use terrace_config::{
     Loaded, MixFrom, MixtureFile, PlanOptions, Revision, RunConfig, RunPlan, Standing, gather,
@@ -194,7 +194,7 @@ impl StoppedRun {
             "stage `{}` draws {} from {} tokens on",
             config.stages[mixed.stage].name,
             words(mixture),
-            mixed.from_tokens
+            format_grouped(mixed.from_tokens.0)
         );
         Ok(decision)
     }

@@ -156,9 +156,10 @@ impl CheckpointLine {
 
 fn ancestry(parent: &Parent) -> String {
     let path = parent.path.display();
-    parent
-        .tokens_seen
-        .map_or_else(|| path.to_string(), |tokens| format!("{path} at {tokens} tokens"))
+    parent.tokens_seen.map_or_else(
+        || path.to_string(),
+        |tokens| format!("{path} at {} tokens", grouped(tokens.0)),
+    )
 }
 
 fn text(run: &RunFacts, plan: &RunPlan) -> String {
