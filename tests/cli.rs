@@ -4,6 +4,7 @@ mod controller;
 mod dashboard;
 mod kill;
 mod run;
+mod steer;
 mod support;
 mod upscale;
 
@@ -15,10 +16,25 @@ use support::{documents, files_below, flip_a_bit, repository, terrace, terrace_i
 #[test]
 fn help_lists_the_verbs() {
     let help = terrace(["--help"]).expect_code(0).stdout;
-    for verb in [
-        "prepare", "inspect", "plan", "upscale", "train", "resume", "replay", "simulate", "export",
-        "bench", "doctor",
-    ] {
+    let verbs = [
+        "prepare",
+        "inspect",
+        "plan",
+        "upscale",
+        "train",
+        "resume",
+        "replay",
+        "simulate",
+        "init",
+        "branch",
+        "mix",
+        "compare",
+        "probe-batch",
+        "export",
+        "bench",
+        "doctor",
+    ];
+    for verb in verbs {
         assert!(help.contains(&format!("  {verb} ")), "{verb}\n{help}");
         let help = terrace([verb, "--help"]).expect_code(0).stdout;
         assert!(help.contains("Usage: terrace"), "{help}");

@@ -54,6 +54,46 @@ pub fn available_bytes(path: &Path) -> io::Result<u64> {
     Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
+/// Gives a file a second name, so that its content is on disk once; where the file system cannot,
+/// copies it. Says whether it was a link.
+///
+/// The content must not be written to under either name afterwards: this is for files that are
+/// replaced, never changed.
+///
+/// # Errors
+///
+/// The file is not there, the new name is taken, or the copy cannot be written.
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<bool> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
+        {
+            Err(error)
+        }
+        Err(_) => std::fs::copy(from, to).map(|_| false),
+    }
+}
+
+/// As [`link_or_copy`], for all files of a folder and the folders in it.
+///
+/// # Errors
+///
+/// As [`link_or_copy`].
+pub fn link_or_copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_or_copy_tree(&entry.path(), &target)?;
+        } else {
+            link_or_copy(&entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a file's content in one step: after a crash it is the old or the new, never a part.
 ///
 /// # Errors
@@ -397,5 +437,22 @@ mod tests {
         log.append_line("three").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\nthree\n");
         assert!(AppendFile::open(&path, Some(1000)).is_err());
+    }
+
+    #[test]
+    fn a_second_name_outlives_the_first() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        write_atomic(&path("tree/inner/one"), b"content").unwrap();
+        assert!(link_or_copy(&path("tree/inner/one"), &path("two")).unwrap());
+        link_or_copy_tree(&path("tree"), &path("other")).unwrap();
+        // Replacing the first leaves the others as they were.
+        write_atomic(&path("tree/inner/one"), b"new").unwrap();
+        remove_dir_all(&path("tree")).unwrap();
+        for name in ["two", "other/inner/one"] {
+            assert_eq!(std::fs::read(path(name)).unwrap(), b"content", "{name}");
+        }
+        assert!(link_or_copy(&path("none"), &path("three")).is_err());
+        assert!(link_or_copy(&path("two"), &path("other/inner/one")).is_err());
     }
 }

@@ -72,6 +72,18 @@ impl RunLayout {
         self.root.join("journal.jsonl")
     }
 
+    /// The configurations that the run has followed, one after the other.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history")
+    }
+
+    /// The weights that the run began with, if they are those of another run.
+    #[must_use]
+    pub fn initial(&self) -> PathBuf {
+        self.root.join("initial")
+    }
+
     /// What came out of the run.
     #[must_use]
     pub fn report(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use terrace_base::{Tokens, fs};
 
 use crate::layout::{checkpoint_name, tokens_in_name};
-use crate::{Checkpoint, CheckpointWriter, Corruption, Error, Facts};
+use crate::{Checkpoint, CheckpointWriter, Corruption, Error, Facts, LogPositions, Saved};
 
 /// A folder of checkpoints.
 ///
@@ -52,6 +52,21 @@ impl Store {
     /// Fewer than `needed` bytes are free, or the folder cannot be written.
     pub fn begin(&self, facts: Facts, needed: u64) -> Result<CheckpointWriter, Error> {
         CheckpointWriter::begin(&self.directory, facts, needed)
+    }
+
+    /// Makes a checkpoint of another run one of this: the same weights, moments and state, with
+    /// logs of its own, which begin where it is. Its files get a second name; only where the file
+    /// system cannot do that are they copied.
+    ///
+    /// # Errors
+    ///
+    /// The other checkpoint is damaged or gone, or the folder cannot be written.
+    pub fn adopt(&self, other: &Checkpoint) -> Result<Saved, Error> {
+        other.verify()?;
+        let mut writer = self.begin(other.facts().clone(), 0)?;
+        writer.adopt(other)?;
+        writer.logs(&LogPositions::new())?;
+        writer.finish()
     }
 
     /// All checkpoints, by a look at their manifests and sizes only.

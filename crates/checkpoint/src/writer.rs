@@ -10,7 +10,7 @@ use terrace_base::{Fingerprint, TensorEntry, TensorFileWriter};
 
 use crate::layout::{LOGS, MANIFEST, STATE, checkpoint_name, segment_name};
 use crate::manifest::Manifest;
-use crate::{Error, Facts, FileRecord, LogPositions};
+use crate::{Checkpoint, Error, Facts, FileRecord, LogPositions};
 
 /// A checkpoint being written under a temporary name.
 ///
@@ -100,6 +100,22 @@ impl CheckpointWriter {
     /// The disk refuses.
     pub fn logs(&mut self, positions: &LogPositions) -> Result<(), Error> {
         self.file(LOGS, &json(positions).expect("a map of integers always serialises"))
+    }
+
+    /// Takes over segments and state of another checkpoint, whose files have been verified: by a
+    /// second name for each where the file system can, so that nothing is on disk twice.
+    ///
+    /// # Errors
+    ///
+    /// A file is gone, or the disk refuses.
+    pub(crate) fn adopt(&mut self, other: &Checkpoint) -> Result<(), Error> {
+        for file in other.files().iter().filter(|file| file.name != LOGS) {
+            let from = other.path().join(&file.name);
+            fs::link_or_copy(&from, &self.folder.path().join(&file.name))
+                .map_err(|error| self.failed(&file.name, file.bytes, error))?;
+            self.files.push(file.clone());
+        }
+        Ok(())
     }
 
     /// Brings everything to disk, writes the manifest last, and gives the checkpoint its name.

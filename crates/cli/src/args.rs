@@ -3,6 +3,7 @@
 mod parse;
 mod replay;
 mod simulate;
+mod steer;
 mod upscale;
 
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::replay::ReplayArgs;
 pub(crate) use self::simulate::{BenchPlateauArgs, SimulateArgs};
+pub(crate) use self::steer::{
+    BranchArgs, CompareArgs, Coupling, InitArgs, MixArgs, ProbeBatchArgs, ResumeArgs,
+};
 pub(crate) use self::upscale::{Layers, UpscaleArgs};
 
 /// Carries a pretrained language model further, in stages.
@@ -93,6 +97,16 @@ pub(crate) enum Verb {
     Replay(ReplayArgs),
     /// Hold batch schedules against each other on a model whose best one is known
     Simulate(SimulateArgs),
+    /// Start a new run from a checkpoint's or a folder's weights, everything else fresh
+    Init(InitArgs),
+    /// Start a child from a run's checkpoint: weights, moments and cursors carried
+    Branch(BranchArgs),
+    /// Give a stopped run another mixture for what is still to come
+    Mix(MixArgs),
+    /// Put runs side by side at equal tokens
+    Compare(CompareArgs),
+    /// Find out how large a batch loses nothing, with branches at multiples of it
+    ProbeBatch(ProbeBatchArgs),
     /// Write a run's checkpoint as a Hugging Face folder
     Export(ExportArgs),
     /// Measure speed and memory
@@ -179,27 +193,6 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     pub(crate) dashboard: bool,
     /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
-    #[arg(long, value_parser = parse_device)]
-    pub(crate) device: Option<DeviceChoice>,
-    #[command(flatten)]
-    pub(crate) overrides: Overrides,
-}
-
-/// The arguments of `terrace resume`.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Only what does not change the numbers may be set: checkpoint.*, validation.every_tokens,
-training.memory_budget, training.recompute.
-
-Example:
-  terrace resume runs/quickstart")]
-pub(crate) struct ResumeArgs {
-    /// The folder of the run
-    pub(crate) run: PathBuf,
-    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
-    #[arg(long)]
-    pub(crate) dashboard: bool,
-    /// The device, in place of the run's: cpu, cuda, cuda:1, wgpu
     #[arg(long, value_parser = parse_device)]
     pub(crate) device: Option<DeviceChoice>,
     #[command(flatten)]

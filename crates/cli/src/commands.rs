@@ -1,13 +1,19 @@
 //! What each verb does, one file each.
 
 mod bench;
+mod branch;
+mod compare;
 mod doctor;
 mod export;
+mod init;
 mod inspect;
+mod mix;
 mod plan;
 mod prepare;
+mod probe;
 mod replay;
 mod resume;
+mod revision;
 mod simulate;
 mod train;
 mod training;
@@ -29,6 +35,11 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Resume(args) => resume::run(args, context),
         Verb::Replay(args) => replay::run(&args, context),
         Verb::Simulate(args) => simulate::run(&args, context),
+        Verb::Init(args) => init::run(args, context),
+        Verb::Branch(args) => branch::run(args, context),
+        Verb::Mix(args) => mix::run(&args, context),
+        Verb::Compare(args) => compare::run(&args, context),
+        Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),

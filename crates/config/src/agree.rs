@@ -91,13 +91,7 @@ fn edition_contradictions(
             "prepare all sources with the model's own tokenizer",
         );
     }
-    let is_drawn = |mixture: &crate::mixture::Mixture| {
-        mixture.get(name).is_some_and(|weight| !weight.is_zero())
-    };
-    let used = config
-        .stages
-        .iter()
-        .any(|stage| is_drawn(&stage.mixture) || stage.mixture_end.as_ref().is_some_and(is_drawn));
+    let used = config.stages.iter().any(|stage| stage.draws_from(name));
     if used && edition.windows == 0 {
         refuse(format!("{name:?} has no windows"), "prepare it from more text");
     }

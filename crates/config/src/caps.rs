@@ -38,17 +38,19 @@ struct Ledger<'a> {
 
 impl Ledger<'_> {
     fn stage(&mut self, stage_index: usize, stage: &Stage) -> Vec<Diagnostic> {
-        let weights = MixtureWeights::of(stage).expect("weights were checked when loading");
-        let sequences = stage.budget_tokens.0 / self.sequence_length();
-        let largest = self.largest_sequences(&weights);
+        // A stage that changes its mixture has no budget that would be the largest by itself.
+        let largest = stage.mixture_changes.is_empty().then(|| {
+            let weights = MixtureWeights::of(stage).expect("weights were checked when loading");
+            self.largest_sequences(&weights).unwrap_or(0)
+        });
         let mut problems = Vec::new();
-        for (index, source) in weights.sources.iter().enumerate() {
-            let before = self.drawn.get(source).copied().unwrap_or(0);
-            let needed = weights.windows_at_most(index, sequences);
+        for (source, needed) in windows_at_most(stage, self.sequence_length()) {
+            let before = self.drawn.get(&source).copied().unwrap_or(0);
             self.drawn.insert(source.clone(), before + needed);
-            let Some(limit) = self.limits.get(source) else {
+            let Some(limit) = self.limits.get(&source) else {
                 continue;
             };
+            let source = &source;
             if before <= limit.allowed() && before + needed > limit.allowed() {
                 problems.push(self.problem(stage_index, stage, source, [before, needed], largest));
             }
@@ -89,9 +91,10 @@ impl Ledger<'_> {
             limit.cap,
         );
         let length = self.sequence_length();
-        let budget = match largest.unwrap_or(0) {
-            0 => "no budget of this stage is feasible with this mixture".to_owned(),
-            sequences => format!(
+        let budget = match largest {
+            None => "give it less weight in what is still to come of this stage".to_owned(),
+            Some(0) => "no budget of this stage is feasible with this mixture".to_owned(),
+            Some(sequences) => format!(
                 "the largest feasible budget of this stage is {} tokens ({sequences} sequences)",
                 sequences * length
             ),
@@ -104,10 +107,7 @@ impl Ledger<'_> {
 
     fn whole_run(&self, source: &str) -> u64 {
         let windows = |stage: &Stage| {
-            let weights = MixtureWeights::of(stage).expect("weights were checked when loading");
-            let index = weights.sources.iter().position(|name| name == source);
-            let sequences = stage.budget_tokens.0 / self.sequence_length();
-            index.map_or(0, |index| weights.windows_at_most(index, sequences))
+            windows_at_most(stage, self.sequence_length()).get(source).copied().unwrap_or(0)
         };
         self.loaded.config.stages.iter().map(windows).sum()
     }
@@ -115,6 +115,18 @@ impl Ledger<'_> {
     fn sequence_length(&self) -> u64 {
         self.loaded.config.training.sequence_length as u64
     }
+}
+
+/// The most windows of each source that a stage can draw.
+fn windows_at_most(stage: &Stage, sequence_length: u64) -> BTreeMap<String, u64> {
+    let segments = stage.segments(sequence_length).expect("weights were checked when loading");
+    let mut windows = BTreeMap::new();
+    for segment in segments {
+        for (index, source) in segment.weights.sources.iter().enumerate() {
+            *windows.entry(source.clone()).or_insert(0) += segment.windows_at_most(index);
+        }
+    }
+    windows
 }
 
 fn limits(loaded: &Loaded, facts: &Facts) -> BTreeMap<String, Limit> {

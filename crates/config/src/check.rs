@@ -12,6 +12,7 @@ use crate::decay::RateDecay;
 use crate::error::Diagnostic;
 use crate::fault::closest;
 use crate::mixture::{Mixture, MixtureWeights};
+use crate::mixture_file::MixtureFile;
 use crate::node::{Document, KeyPath};
 use crate::prepare::PrepareConfig;
 use crate::run::{RunConfig, Stage};
@@ -66,6 +67,18 @@ pub(crate) fn prepare(config: &PrepareConfig, document: &Document) -> Vec<Diagno
             }
         }
     }
+    check.problems
+}
+
+/// Everything that is wrong with a file of `terrace mix`, for a run with these sources.
+pub(crate) fn mixture_file(
+    file: &MixtureFile,
+    sources: &[&str],
+    document: &Document,
+) -> Vec<Diagnostic> {
+    let mut check = Check { document, problems: Vec::new() };
+    let root = KeyPath(Vec::new());
+    check.mixture(sources, (&file.mixture, file.mixture_end.as_ref()), &root);
     check.problems
 }
 
@@ -221,7 +234,9 @@ impl Check<'_> {
             if let Some(decay) = &stage.decay {
                 self.decay(&path.child("decay"), decay);
             }
-            self.mixture(config, stage, &path);
+            let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+            self.mixture(&names, (&stage.mixture, stage.mixture_end.as_ref()), &path);
+            self.mixture_changes(config, &names, stage, &path);
         }
         let total = config.stages.iter().map(|s| u128::from(s.budget_tokens.0)).sum::<u128>();
         if i64::try_from(total).is_err() {
@@ -238,12 +253,16 @@ impl Check<'_> {
         self.number(&path.child("final_fraction"), final_fraction, expected, holds);
     }
 
-    fn mixture(&mut self, config: &RunConfig, stage: &Stage, path: &KeyPath) {
-        let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+    fn mixture(
+        &mut self,
+        names: &[&str],
+        (mixture, end): (&Mixture, Option<&Mixture>),
+        path: &KeyPath,
+    ) {
         let before = self.problems.len();
         let mut known = |key: &str, mixture: &Mixture| {
-            for name in mixture.keys().filter(|name| !config.sources.contains_key(*name)) {
-                let help = match closest(name, &names) {
+            for name in mixture.keys().filter(|name| !names.contains(&name.as_str())) {
+                let help = match closest(name, names) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("the sources are {}", names.join(", ")),
                 };
@@ -251,18 +270,46 @@ impl Check<'_> {
                 self.refuse_with_help(&path, format!("there is no source `{name}`"), help);
             }
         };
-        known("mixture", &stage.mixture);
-        if let Some(end) = &stage.mixture_end {
+        known("mixture", mixture);
+        if let Some(end) = end {
             known("mixture_end", end);
         }
         if self.problems.len() > before {
             return;
         }
-        if let Err(error) = MixtureWeights::of(stage) {
-            let end_is_zero = stage.mixture.values().any(|weight| !weight.is_zero())
+        if let Err(error) = MixtureWeights::between(mixture, end) {
+            let end_is_zero = mixture.values().any(|weight| !weight.is_zero())
                 && error == crate::mixture::WeightsError::AllZero;
             let path = path.child(if end_is_zero { "mixture_end" } else { "mixture" });
             self.refuse(&path, format!("`{path}`: {error}"));
+        }
+    }
+
+    /// Changes of the mixture come one after the other, within the stage.
+    fn mixture_changes(
+        &mut self,
+        config: &RunConfig,
+        names: &[&str],
+        stage: &Stage,
+        path: &KeyPath,
+    ) {
+        let length = config.training.sequence_length.max(1) as u64;
+        let mut before = 0;
+        for (index, change) in stage.mixture_changes.iter().enumerate() {
+            let path = path.child("mixture_changes").child(index);
+            let sequence = change.after_tokens.0 / length;
+            if sequence <= before || sequence >= stage.sequences(length) {
+                let message = format!(
+                    "`{path}.after_tokens`: found {}, expected more than {} and less than the \
+                     stage's {}, in whole sequences of {length}",
+                    change.after_tokens.0,
+                    before * length,
+                    stage.budget_tokens.0
+                );
+                self.refuse(&path.child("after_tokens"), message);
+            }
+            before = sequence;
+            self.mixture(names, (&change.mixture, change.mixture_end.as_ref()), &path);
         }
     }
 }

@@ -22,6 +22,7 @@ mod hugging_face;
 mod load;
 mod memory;
 mod mixture;
+mod mixture_file;
 mod model;
 mod node;
 mod path;
@@ -31,7 +32,9 @@ mod prepare;
 mod quota;
 mod render;
 mod resolve;
+mod revision;
 mod run;
+mod segments;
 mod simulate;
 mod stages;
 mod warnings;
@@ -51,19 +54,23 @@ pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_controller, load_prepare, load_simulate};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
+pub use mixture_file::{MixtureFile, load_mixture};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
-    ActivationPlan, AutoPlan, DecayPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan,
-    PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, DecayPlan, MemoryPlan, Missing, MissingKind, MixtureChangePlan,
+    ModelPlan, PeakPlan, PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan,
+    TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
 pub use render::render;
 pub use resolve::{PlanOptions, resolve};
+pub use revision::{Change, Effect, MixFrom, Revision, Standing, differences, remix, revise};
 pub use run::{
     CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
     Validation,
 };
+pub use segments::{MixtureChange, StageSegment};
 pub use simulate::{
     DeclaredConfig, GnsSqrtConfig, QuadraticConfig, RelativeDropConfig, SimulateConfig,
     SimulatedOptimizer, SimulatedPlateau, SimulatedSource, SimulatedStage,

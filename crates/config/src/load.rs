@@ -89,10 +89,10 @@ pub fn load_prepare(
     load_checked(path, overrides, check::prepare)
 }
 
-fn load_checked<C: DeserializeOwned + Serialize>(
+pub(crate) fn load_checked<C: DeserializeOwned + Serialize>(
     path: &Path,
     overrides: &[(String, String)],
-    check: fn(&C, &Document) -> Vec<Diagnostic>,
+    check: impl FnOnce(&C, &Document) -> Vec<Diagnostic>,
 ) -> Result<Loaded<C>, Error> {
     let mut loader = Loader::default();
     let mut root = loader.read_file(path, None)?;
@@ -104,7 +104,7 @@ fn load_checked<C: DeserializeOwned + Serialize>(
 
 fn checked<C: DeserializeOwned + Serialize>(
     document: Document,
-    check: fn(&C, &Document) -> Vec<Diagnostic>,
+    check: impl FnOnce(&C, &Document) -> Vec<Diagnostic>,
 ) -> Result<Loaded<C>, Error> {
     let config = de::read(&document).map_err(|diagnostic| Error::Invalid(vec![diagnostic]))?;
     let problems = check(&config, &document);

@@ -41,22 +41,30 @@ pub enum WeightsError {
 }
 
 impl MixtureWeights {
-    /// Brings a stage's weights to a common denominator.
+    /// Brings the weights that a stage begins with to a common denominator.
     ///
     /// # Errors
     ///
     /// The weights of the beginning or of the end are all zero, or too precise.
     pub fn of(stage: &Stage) -> Result<Self, WeightsError> {
-        let end_mixture = stage.mixture_end.as_ref().unwrap_or(&stage.mixture);
-        let sources: Vec<String> = stage
-            .mixture
+        Self::between(&stage.mixture, stage.mixture_end.as_ref())
+    }
+
+    /// Brings weights, and those that they change to, to a common denominator.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn between(mixture: &Mixture, end: Option<&Mixture>) -> Result<Self, WeightsError> {
+        let end_mixture = end.unwrap_or(mixture);
+        let sources: Vec<String> = mixture
             .keys()
             .chain(end_mixture.keys())
             .cloned()
             .collect::<std::collections::BTreeSet<_>>()
             .into_iter()
             .collect();
-        let start = integer_parts(&sources, &stage.mixture)?;
+        let start = integer_parts(&sources, mixture)?;
         let end = integer_parts(&sources, end_mixture)?;
         let (start_total, end_total): (u128, u128) = (start.iter().sum(), end.iter().sum());
         let total = start_total / gcd(start_total, end_total) * end_total;
@@ -138,6 +146,7 @@ pub(crate) mod tests {
             mixture: mixture(start),
             mixture_end: end.map(mixture),
             decay: None,
+            mixture_changes: Vec::new(),
         }
     }
 

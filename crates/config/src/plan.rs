@@ -1,5 +1,6 @@
 //! `RunPlan`: every number that follows from a run file and what is known of the world.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,9 @@ pub struct StagePlan {
     /// What the weights' integer parts sum to.
     pub weight_parts_total: u64,
     pub mixture: Vec<SharePlan>,
+    /// Other weights from some token of the stage on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mixture_changes: Vec<MixtureChangePlan>,
     pub rungs: Vec<RungPlan>,
 }
 
@@ -112,6 +116,17 @@ pub struct DecayPlan {
     pub tokens: u64,
     /// The rate at the stage's end.
     pub final_learning_rate: f64,
+}
+
+/// A change of the weights within a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MixtureChangePlan {
+    /// The tokens of the stage that come before it.
+    pub after_tokens: u64,
+    /// The share of each source from there on, for display.
+    pub weights: BTreeMap<String, f64>,
+    /// The shares at the stage's end; null where they stay the same.
+    pub weights_end: Option<BTreeMap<String, f64>>,
 }
 
 /// What one source gives to one stage.

@@ -118,6 +118,15 @@ fn render_stage(text: &mut String, stage: &StagePlan) {
         vec![row(["source", "weight", "tokens", "windows", "available", "epochs so far", "cap"])];
     rows.extend(stage.mixture.iter().map(share_row));
     table(text, &rows);
+    for change in &stage.mixture_changes {
+        let share = |(source, weight): (&String, &f64)| match &change.weights_end {
+            Some(end) => format!("{source} {:.2}% to {:.2}%", 100.0 * weight, 100.0 * end[source]),
+            None => format!("{source} {:.2}%", 100.0 * weight),
+        };
+        let shares: Vec<String> = change.weights.iter().map(share).collect();
+        let after = format_count(change.after_tokens);
+        line(text, &format!("  after {after} tokens of it: {}", shares.join(", ")));
+    }
     let with_plateau = stage.rungs.iter().any(|rung| rung.plateau.is_some());
     let mut rows = vec![row(["batch", "sequences", "micro-steps", "steps"])];
     if with_plateau {

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::mixture::Mixture;
 use crate::model::ModelConfig;
 use crate::path;
+use crate::segments::MixtureChange;
 
 /// A run as written: what to train, on what, in which stages.
 ///
@@ -176,6 +177,9 @@ pub struct Stage {
     /// How the learning rate falls at the end of the stage; by default it does not.
     #[serde(default)]
     pub decay: Option<RateDecay>,
+    /// Other weights from some token of the stage on, in ascending order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mixture_changes: Vec<MixtureChange>,
 }
 
 /// Which layers forget their activations and compute them again for the backward pass.

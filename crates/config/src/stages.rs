@@ -7,9 +7,10 @@ use terrace_base::Tokens;
 use crate::batch::{BatchSchedule, StageBatch};
 use crate::facts::Facts;
 use crate::mixture::MixtureWeights;
-use crate::plan::{DecayPlan, PlateauPlan, RungPlan, SharePlan, StagePlan};
+use crate::plan::{DecayPlan, MixtureChangePlan, PlateauPlan, RungPlan, SharePlan, StagePlan};
 use crate::plateau::{cooldown_steps, window_steps};
 use crate::run::{RunConfig, Stage};
+use crate::segments::StageSegment;
 
 /// The batch for which `assumed_noise_sd` is stated.
 const NOISE_BATCH_TOKENS: f64 = 4_194_304.0;
@@ -48,7 +49,7 @@ impl Planner<'_> {
             Some(schedule) => Some(scheduled_steps(schedule, span)),
             None => (!self.config.batch.mode.measures()).then_some(steps_at_first),
         };
-        let weights = MixtureWeights::of(stage).expect("weights were checked when loading");
+        let segments = stage.segments(length).expect("weights were checked when loading");
         let plan = StagePlan {
             name: stage.name.clone(),
             budget_tokens: stage.budget_tokens.0,
@@ -60,8 +61,9 @@ impl Planner<'_> {
             first_batch_tokens: first.0,
             steps_at_first_batch: steps_at_first,
             steps,
-            weight_parts_total: weights.total,
-            mixture: self.shares(&weights, sequences),
+            weight_parts_total: segments[0].weights.total,
+            mixture: self.shares(&segments),
+            mixture_changes: segments[1..].iter().map(|s| change(s, length)).collect(),
             rungs: self.rungs(stage, first, span),
         };
         self.starts_at += tokens;
@@ -78,34 +80,45 @@ impl Planner<'_> {
         }
     }
 
-    fn shares(&mut self, weights: &MixtureWeights, sequences: u64) -> Vec<SharePlan> {
-        let windows = weights.apportion(sequences);
-        let sources = weights.sources.iter().zip(windows).enumerate();
-        sources
-            .map(|(index, (source, windows))| {
-                let drawn = self.drawn.entry(source.clone()).or_default();
-                *drawn += windows;
-                let drawn = *drawn;
-                let available = self.facts.editions.get(source).map(|edition| edition.windows);
-                let epochs = |windows: u64| available.map(|n| windows as f64 / n.max(1) as f64);
-                let changes = !weights.is_constant();
-                SharePlan {
-                    source: source.clone(),
-                    weight: weights.start_share(index),
-                    weight_parts: weights.start[index],
-                    weight_end: changes.then(|| weights.end_share(index)),
-                    weight_end_parts: changes.then(|| weights.end[index]),
-                    tokens: windows * self.config.training.sequence_length as u64,
-                    windows,
-                    windows_available: available,
-                    epochs: epochs(windows),
-                    epochs_cumulative: epochs(drawn),
-                    cap: self.config.sources[source].max_epochs,
-                    // Exceeded caps have been refused before a plan is made.
-                    cap_exceeded: available.map(|_| false),
-                }
-            })
-            .collect()
+    /// What each source gives to the stage, over all its segments.
+    fn shares(&mut self, segments: &[StageSegment]) -> Vec<SharePlan> {
+        let mut windows = BTreeMap::new();
+        for segment in segments {
+            for (source, count) in segment.weights.sources.iter().zip(segment.apportion()) {
+                *windows.entry(source.clone()).or_insert(0) += count;
+            }
+        }
+        windows.into_iter().map(|(source, count)| self.share(source, count, segments)).collect()
+    }
+
+    fn share(&mut self, source: String, windows: u64, segments: &[StageSegment]) -> SharePlan {
+        let drawn = self.drawn.entry(source.clone()).or_default();
+        *drawn += windows;
+        let drawn = *drawn;
+        let available = self.facts.editions.get(&source).map(|edition| edition.windows);
+        let epochs = |windows: u64| available.map(|n| windows as f64 / n.max(1) as f64);
+        let (first, last) = (&segments[0], &segments[segments.len() - 1]);
+        let place = |segment: &StageSegment| {
+            segment.weights.sources.iter().position(|name| *name == source)
+        };
+        let (start, end) = (place(first), place(last));
+        let is_one = segments.len() == 1;
+        let changes = !is_one || !first.weights.is_constant();
+        SharePlan {
+            weight: start.map_or(0.0, |index| first.weights.start_share(index)),
+            weight_parts: start.map_or(0, |index| first.weights.start[index]),
+            weight_end: changes.then(|| end.map_or(0.0, |index| last.weights.end_share(index))),
+            weight_end_parts: end.filter(|_| changes && is_one).map(|i| last.weights.end[i]),
+            tokens: windows * self.config.training.sequence_length as u64,
+            windows,
+            windows_available: available,
+            epochs: epochs(windows),
+            epochs_cumulative: epochs(drawn),
+            cap: self.config.sources[&source].max_epochs,
+            // Exceeded caps have been refused before a plan is made.
+            cap_exceeded: available.map(|_| false),
+            source,
+        }
     }
 
     fn rungs(&self, stage: &Stage, first: Tokens, span: [u64; 2]) -> Vec<RungPlan> {
@@ -143,6 +156,19 @@ fn decay_plan(config: &RunConfig, stage: &Stage, [start, end]: [u64; 2]) -> Opti
         tokens: decay.tokens().0,
         final_learning_rate: rate.peak() * decay.at(Tokens(end)),
     })
+}
+
+fn change(segment: &StageSegment, sequence_length: u64) -> MixtureChangePlan {
+    let weights = &segment.weights;
+    let shares = |share: fn(&MixtureWeights, usize) -> f64| {
+        let named = |(index, source): (usize, &String)| (source.clone(), share(weights, index));
+        weights.sources.iter().enumerate().map(named).collect()
+    };
+    MixtureChangePlan {
+        after_tokens: segment.begins_at * sequence_length,
+        weights: shares(MixtureWeights::start_share),
+        weights_end: (!weights.is_constant()).then(|| shares(MixtureWeights::end_share)),
+    }
 }
 
 /// The threshold is fixed by the stage's first batch; only the noise shrinks as the batch grows.

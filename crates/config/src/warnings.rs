@@ -105,8 +105,9 @@ fn sources(config: &RunConfig, facts: &Facts, plan: &RunPlan) -> Vec<String> {
     for source in &plan.sources {
         let name = &source.source;
         let in_mixture = config.stages.iter().any(|stage| {
-            stage.mixture.contains_key(name)
-                || stage.mixture_end.as_ref().is_some_and(|end| end.contains_key(name))
+            stage.mixes().any(|(start, end)| {
+                start.contains_key(name) || end.is_some_and(|end| end.contains_key(name))
+            })
         });
         if !in_mixture {
             warnings.push(format!("no stage uses the source {name:?}"));

@@ -10,4 +10,5 @@ pub mod cadence;
 pub mod layer_map;
 pub mod learning_rate;
 pub mod mixture;
+pub mod probe;
 pub mod spike;

@@ -99,4 +99,39 @@ pub enum Error {
         /// The checkpoint that was saved.
         checkpoint: PathBuf,
     },
+    /// A file of the run's history was changed or cannot be read.
+    #[error("{}: {reason}; only Terrace writes these files, restore it", path.display())]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was asked for would change what has happened.
+    #[error("{reason}")]
+    Past {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A run has no checkpoint where one was asked for.
+    #[error(
+        "{} has no checkpoint at {at} tokens; {}",
+        path.display(), at_tokens(there)
+    )]
+    NoSuchCheckpoint {
+        /// The run.
+        path: PathBuf,
+        /// The tokens asked for.
+        at: u64,
+        /// The tokens of those that it has.
+        there: Vec<u64>,
+    },
+}
+
+fn at_tokens(there: &[u64]) -> String {
+    if there.is_empty() {
+        return "it has none yet".to_owned();
+    }
+    let list: Vec<String> = there.iter().map(u64::to_string).collect();
+    format!("there are some at {}", list.join(", "))
 }

@@ -9,6 +9,7 @@ mod error;
 mod loader;
 mod logs;
 mod memory;
+mod mixing;
 mod observe;
 mod optimizer;
 mod record;
@@ -33,7 +34,10 @@ pub use record::{
 };
 pub use replay::{Replay, read_steps, replay};
 pub use report::{BatchGrowth, StageReport, TrainReport, UpscaleReport};
-pub use setup::{Job, Resumed, load_weights, mixture_schedule, resume, start};
+pub use setup::{
+    History, HistoryEntry, Job, Mixed, Parent, Resumed, StoppedRun, branch, load_weights,
+    mixture_schedule, resume, start, start_from,
+};
 pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
 pub use step::{Applied, StepOutcome, StepSettings, judged_step, train_step};
 pub use trainer::Trainer;

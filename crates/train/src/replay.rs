@@ -123,6 +123,11 @@ impl Player {
             let info = stage_info(place, &stages[place], self.warmup);
             self.decisions.push(self.controller.on_stage_start(info));
         }
+        let began = Tokens(step.tokens_seen.0 - step.batch_tokens.0);
+        let weights = stages[place].weights_at(began);
+        if self.controller.reference_weights() != Some(weights) {
+            self.decisions.push(self.controller.on_mix_change(weights, began));
+        }
         let mut losses = vec![SourceLoss::default(); self.names.len()];
         for (name, mean) in &step.nats_per_source {
             let source = self.names.iter().position(|source| source == name);
@@ -130,7 +135,6 @@ impl Player {
             let targets = step.target_tokens_per_source.get(name).copied().unwrap_or(0);
             losses[source] = SourceLoss { nats: mean * targets as f64, targets };
         }
-        let began = Tokens(step.tokens_seen.0 - step.batch_tokens.0);
         let observation = Observation {
             step: index,
             tokens_seen: step.tokens_seen,

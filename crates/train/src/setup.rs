@@ -1,19 +1,26 @@
 //! From a configuration to a trainer, anew or from a checkpoint.
 
+mod branch;
+mod controlled;
+mod history;
+mod stopped;
+
 use std::path::PathBuf;
 
 use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
 use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
-use terrace_config::{
-    Loaded, MemoryModel, MixtureWeights, RunConfig, RunPlan, StageBatch as FirstBatch,
-};
+use terrace_config::{Loaded, MemoryModel, RunConfig, RunPlan, StageBatch as FirstBatch};
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_policy::batch::{BatchController, BatchPolicy, StageBatch};
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
 use terrace_policy::spike::SpikeWatch;
 
+pub use self::branch::branch;
+pub use self::history::{History, HistoryEntry, Parent};
+use self::history::{Occasion, write};
+pub use self::stopped::{Mixed, StoppedRun};
 use crate::logs::Logs;
 use crate::memory::kept_layers;
 use crate::restore::{model_fingerprint, read_segments};
@@ -56,20 +63,35 @@ pub struct Resumed {
 ///
 /// The directory holds a run already, or something that the run needs is missing or unfit.
 pub fn start(job: Job<'_>) -> Result<Trainer<'_>, Error> {
+    start_from(job, None)
+}
+
+/// As [`start`], for a run whose configuration names weights that come from `parent`.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_from(job: Job<'_>, parent: Option<Parent>) -> Result<Trainer<'_>, Error> {
     let layout = RunLayout::new(&job.plan.run_directory);
     if layout.is_run() {
         return Err(Error::RunExists { path: layout.root });
     }
     let lock = RunLock::acquire(&layout)?;
     let store = lock.store()?;
-    let write = |path: PathBuf, text: String| {
-        fs::write_atomic(&path, text.as_bytes()).map_err(|source| Error::Log { path, source })
-    };
     let plan = serde_json::to_string_pretty(job.plan).expect("plans always serialise");
-    write(layout.plan(), plan)?;
-    write(layout.config(), job.loaded.config.to_toml()?)?;
+    // What a start that was killed has left is no history.
+    let of_a_run = parent.as_ref().is_some_and(Parent::is_run);
+    let stale = std::iter::once(layout.history()).chain((!of_a_run).then(|| layout.initial()));
+    for path in stale {
+        fs::remove_dir_all(&path).map_err(|source| Error::Log { path, source })?;
+    }
+    let mut run_history = History::open(&layout)?;
+    let event = if parent.is_some() { "init" } else { "start" };
+    run_history.record(Occasion { event, parent, ..Occasion::default() }, &job.loaded.config)?;
+    write(layout.plan(), &plan)?;
+    write(layout.config(), &job.loaded.config.to_toml()?)?;
     let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
-    trainer.note("start", serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))?;
+    run_history.catch_up(&mut trainer.logs)?;
     Ok(trainer)
 }
 
@@ -86,9 +108,11 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     }
     let lock = RunLock::acquire(&layout)?;
     let store = lock.store()?;
+    let history = History::open(&layout)?;
     let listing = store.list()?;
     if listing.checkpoints.is_empty() && listing.damaged.is_empty() {
         let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
+        history.catch_up(&mut trainer.logs)?;
         trainer.note("restart", serde_json::json!({"reason": "no checkpoint was saved"}))?;
         let resumed = Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
         return Ok((trainer, resumed));
@@ -107,6 +131,8 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
     trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
+    let pending = history.catch_up(&mut trainer.logs)?;
+    trainer.heed_batch_changes(&pending)?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
     trainer.note("resume", serde_json::json!({"tokens_seen": tokens_seen, "skipped": skipped}))?;
@@ -250,15 +276,23 @@ pub fn mixture_schedule(config: &RunConfig, plan: &RunPlan) -> Result<MixtureSch
             max_windows: source.max_epochs.map(|epochs| u64::from(epochs) * windows),
         });
     }
-    let segments = config.stages.iter().zip(&plan.stages).map(|(stage, planned)| {
-        let weights = MixtureWeights::of(stage).expect("a resolved plan has sound weights");
+    let length = plan.sequence_length;
+    let segments = config
+        .stages
+        .iter()
+        .flat_map(|stage| stage.segments(length).expect("a resolved plan has sound weights"));
+    let segments = segments.map(|segment| {
+        let weights = &segment.weights;
         let parts = |parts: &[u64]| {
             let part = |name: &String| {
                 weights.sources.iter().position(|s| s == name).map_or(0, |place| parts[place])
             };
             config.sources.keys().map(part).collect()
         };
-        Segment::linear(planned.sequences, parts(&weights.start), parts(&weights.end))
+        Segment {
+            ramp_sequences: segment.ramp_sequences,
+            ..Segment::linear(segment.sequences, parts(&weights.start), parts(&weights.end))
+        }
     });
     Ok(MixtureSchedule::new(config.seed, sources, segments.collect())?)
 }
@@ -281,19 +315,22 @@ pub(crate) fn stage_specs(
     map: Option<&LayerMap>,
 ) -> Result<Vec<StageSpec>, Error> {
     let length = config.training.sequence_length as u64;
+    let mut next_segment = 0;
     config
         .stages
         .iter()
         .zip(&plan.stages)
         .enumerate()
         .map(|(index, (stage, planned))| {
-            let weights = MixtureWeights::of(stage).expect("a resolved plan has sound weights");
-            let share = |name: &String| {
-                let place = weights.sources.iter().position(|source| source == name);
-                place.map_or(0.0, |i| f64::midpoint(weights.start_share(i), weights.end_share(i)))
-            };
             let starts_at = Tokens(planned.starts_at_tokens);
             let budget = Tokens(planned.sequences * length);
+            let segments = stage.segments(length).expect("a resolved plan has sound weights");
+            let first_segment = next_segment;
+            next_segment += segments.len();
+            let mut mixes = segments
+                .iter()
+                .map(|segment| names.iter().map(|name| segment.mean_share(name)).collect());
+            let reference_weights = mixes.next().expect("a stage has a segment");
             Ok(StageSpec {
                 name: stage.name.clone(),
                 sequences: planned.sequences,
@@ -306,7 +343,13 @@ pub(crate) fn stage_specs(
                 },
                 trained: trained(config, map, index),
                 trained_parameters: trained_parameters(config, plan, index),
-                reference_weights: names.iter().map(share).collect(),
+                reference_weights,
+                first_segment,
+                later_mixes: mixes.collect(),
+                later_begins: segments[1..]
+                    .iter()
+                    .map(|segment| Tokens(starts_at.0 + segment.begins_at * length))
+                    .collect(),
             })
         })
         .collect()

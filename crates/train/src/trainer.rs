@@ -73,6 +73,12 @@ pub(crate) struct StageSpec {
     pub(crate) trained: Trained,
     pub(crate) trained_parameters: Option<u64>,
     pub(crate) reference_weights: Vec<f64>,
+    /// The place of the stage's first segment in the schedule.
+    pub(crate) first_segment: usize,
+    /// The reference weights of its further segments.
+    pub(crate) later_mixes: Vec<Vec<f64>>,
+    /// The tokens seen where each of those begins.
+    pub(crate) later_begins: Vec<Tokens>,
 }
 
 /// What this process has done, for the speed.
@@ -111,7 +117,7 @@ impl Trainer<'_> {
         let begin = Instant::now();
         let before = self.state.progress.tokens_seen;
         self.pass_over(stage)?;
-        let sequences = self.next_sequences(stage);
+        let sequences = self.next_sequences(stage)?;
         if sequences == 0 {
             return Ok(None);
         }
@@ -261,12 +267,12 @@ impl Trainer<'_> {
         self.save(stage)
     }
 
-    fn decided(&mut self, decision: &Decision) -> Result<(), Error> {
+    pub(crate) fn decided(&mut self, decision: &Decision) -> Result<(), Error> {
         self.logs.decision(decision)?;
         let length = self.config.training.sequence_length as u64;
         let grew = decision.kind == DecisionKind::Grow;
-        if decision.kind == DecisionKind::Stage || decision.from_sequences != decision.to_sequences
-        {
+        let is_other_text = matches!(decision.kind, DecisionKind::Stage | DecisionKind::Mix);
+        if is_other_text || decision.from_sequences != decision.to_sequences {
             self.state.spikes.rebaseline();
         }
         if grew {

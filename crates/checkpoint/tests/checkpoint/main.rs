@@ -1,5 +1,6 @@
 //! Saving, damaging and resuming: what a run relies on.
 
+mod adopt;
 mod damage;
 mod kill;
 mod refusal;

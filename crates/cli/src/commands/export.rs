@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use terrace_base::{Dtype, fs};
 use terrace_checkpoint::{Checkpoint, RunLayout, Store};
-use terrace_config::{ModelConfig, load};
+use terrace_config::ModelConfig;
 use terrace_model::hf::{self, SaveOptions};
+use terrace_train::History;
 
 use crate::args::ExportArgs;
 use crate::context::Context;
@@ -34,7 +35,8 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<ExitCode, CliE
         let message = format!("{} is neither a run nor a checkpoint of one", args.path.display());
         return Err(CliError::input(message));
     }
-    let config = load(&layout.config(), &[])?.config;
+    let history = History::open(&layout).map_err(super::training::train_error)?;
+    let config = history.in_force().map_err(super::training::train_error)?.config;
     let checkpoint = find(&args.path, &layout)?;
     let device = device::open(terrace_config::DeviceChoice::Cpu, context)?;
     let model = terrace_train::load_weights(&config, &layout, &checkpoint, &device)
@@ -54,7 +56,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<ExitCode, CliE
 }
 
 /// A checkpoint lies in `RUN/checkpoints/NAME`.
-fn run_directory(path: &Path) -> PathBuf {
+pub(super) fn run_directory(path: &Path) -> PathBuf {
     if Checkpoint::is_at(path) {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         absolute.ancestors().nth(2).map_or(absolute.clone(), Path::to_owned)
@@ -63,7 +65,7 @@ fn run_directory(path: &Path) -> PathBuf {
     }
 }
 
-fn find(path: &Path, layout: &RunLayout) -> Result<Checkpoint, CliError> {
+pub(super) fn find(path: &Path, layout: &RunLayout) -> Result<Checkpoint, CliError> {
     if Checkpoint::is_at(path) {
         let checkpoint = Checkpoint::open(path).map_err(CliError::gate)?;
         checkpoint.verify().map_err(CliError::gate)?;
@@ -89,7 +91,7 @@ fn write(
 
 /// What belongs to the model besides its weights: the base's files, and the run's tokenizer before
 /// the base's.
-fn companions(model: &ModelConfig) -> Vec<PathBuf> {
+pub(super) fn companions(model: &ModelConfig) -> Vec<PathBuf> {
     let beside = |folder: &Path| hf::companions(folder);
     let mut paths = model.path.as_deref().map(beside).unwrap_or_default();
     if let Some(tokenizer) = &model.tokenizer {

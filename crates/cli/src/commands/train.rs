@@ -33,7 +33,7 @@ pub(crate) fn run(args: TrainArgs, context: &Context) -> Result<ExitCode, CliErr
 ///
 /// One that is not complete is an error, later: it is for `resume`, and a job that is queued again
 /// must not begin from nothing.
-fn avoid_complete_run(loaded: &mut Loaded<RunConfig>, context: &Context) {
+pub(super) fn avoid_complete_run(loaded: &mut Loaded<RunConfig>, context: &Context) {
     let wanted = loaded.config.run_directory.clone();
     let numbered = (2u32..).map(|number| with_number(&wanted, number));
     let free = std::iter::once(wanted.clone()).chain(numbered).find(|path| !is_complete(path));

@@ -1,7 +1,7 @@
 //! What `train` and `resume` share: signals, progress, the dashboard, the closing table.
 
 mod dashboard;
-mod signals;
+pub(crate) mod signals;
 mod summary;
 mod watch;
 
@@ -75,7 +75,10 @@ fn screen(plan: &RunPlan, context: &Context) -> Option<Screen> {
     Some(Screen::new(context, plan))
 }
 
-fn memory_budget(choice: terrace_config::DeviceChoice, context: &Context) -> Option<u64> {
+pub(crate) fn memory_budget(
+    choice: terrace_config::DeviceChoice,
+    context: &Context,
+) -> Option<u64> {
     let total = match choice {
         // What others use of the processor's memory is not ours to plan with.
         terrace_config::DeviceChoice::Cpu => Some(machine::memory().available_bytes),

@@ -78,7 +78,7 @@ maximum_tokens = 8
 edition = "x"
 [[stages]]
 name = "one"
-budget_tokens = 8
+budget_tokens = 16
 mixture = { NAME = 1 }
 "#;
 
@@ -144,6 +144,8 @@ fn the_readme_describes_every_key_and_its_default() {
     let mut rest = THE_REST_OF_A_RUN.map(owned).to_vec();
     rest.push(owned(("stages.0.mixture_end", "{ NAME = 1 }")));
     rest.push(owned(("stages.0.decay", "{}")));
+    let change = "[{ after_tokens = 8, mixture = { NAME = 1 }, mixture_end = { NAME = 1 } }]";
+    rest.push(owned(("stages.0.mixture_changes", change)));
     let minimal = leaves(MINIMAL_RUN, &[], |path, set| {
         serde_json::to_value(load(path, set).unwrap().config).unwrap()
     });

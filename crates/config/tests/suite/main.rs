@@ -5,3 +5,4 @@ mod composition;
 mod documentation;
 mod errors;
 mod plan;
+mod steering;

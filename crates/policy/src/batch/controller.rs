@@ -102,6 +102,14 @@ struct PendingGrowth {
     drop: Option<f64>,
 }
 
+impl BatchControllerState {
+    /// Sequences of the next step's batch.
+    #[must_use]
+    pub fn batch_sequences(&self) -> u64 {
+        self.batch_sequences
+    }
+}
+
 /// Decides the size of the batch.
 ///
 /// # Determinism
@@ -253,20 +261,23 @@ impl BatchController {
 
     /// The mix changed within the stage, with new weights for the mixture-adjusted loss: what is
     /// known of the losses is forgotten, and nothing is learnt until they have settled.
-    pub fn on_mix_change(&mut self, reference_weights: &[f64]) -> Decision {
+    pub fn on_mix_change(&mut self, reference_weights: &[f64], tokens_seen: Tokens) -> Decision {
         let mut settle = Tokens(0);
         if let Some(stage) = &mut self.state.stage {
             stage.reference_weights = reference_weights.to_vec();
             settle = stage.settle_tokens;
         }
-        let tokens_seen = self.state.tokens_seen;
+        self.state.tokens_seen = tokens_seen.0;
         if let Some(plateau) = &mut self.state.plateau {
-            plateau.mix_changed(reference_weights, tokens_seen.saturating_add(settle.0));
+            plateau.mix_changed(reference_weights, tokens_seen.0.saturating_add(settle.0));
         }
         self.data_changed(settle);
-        let reason = format!("the mix changed; losses settle for {settle} tokens");
+        let reason = format!(
+            "the mixture changes; losses before and after are not compared, and settle for {settle} \
+             tokens"
+        );
         let batch = self.state.batch_sequences;
-        self.record(DecisionKind::Mix, Tokens(tokens_seen), batch, reason)
+        self.record(DecisionKind::Mix, tokens_seen, batch, reason)
     }
 
     /// What was measured belongs to other data.
@@ -287,6 +298,12 @@ impl BatchController {
         }
         self.data_changed(Tokens(0));
         self.record(DecisionKind::Hold, tokens_seen, self.state.batch_sequences, reason)
+    }
+
+    /// The reference weights of the mixture-adjusted loss; none before the first stage.
+    #[must_use]
+    pub fn reference_weights(&self) -> Option<&[f64]> {
+        self.state.stage.as_ref().map(|stage| stage.reference_weights.as_slice())
     }
 
     /// Takes in an optimizer step; gives a record where something was concluded.

@@ -65,7 +65,7 @@ pub struct Advice {
 pub enum DecisionKind {
     /// A stage began, and set the batch and the threshold.
     Stage,
-    /// The mix changed within the stage: losses before and after are not compared.
+    /// The mixture changed within a stage, or will in one to come.
     Mix,
     /// The batch stays.
     Hold,

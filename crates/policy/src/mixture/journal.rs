@@ -68,6 +68,13 @@ impl Journal {
         self.skips.get(place).map(|skip| skip.start)
     }
 
+    /// Sequences of `start..end` that were not trained on.
+    #[must_use]
+    pub fn skipped_between(&self, start: u64, end: u64) -> u64 {
+        let within = |skip: &Skip| skip.end.min(end).saturating_sub(skip.start.max(start));
+        self.skips.iter().map(within).sum()
+    }
+
     /// Windows of an edition that were passed over in a segment, up to sequence `end`.
     #[must_use]
     pub fn skipped(&self, edition: Fingerprint, segment: usize, end: u64) -> u64 {

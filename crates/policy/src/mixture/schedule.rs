@@ -145,6 +145,26 @@ impl MixtureSchedule {
         self.rules[cursor.segment()].sequences - cursor.drawn_in_segment()
     }
 
+    /// The segment of the next sequence that the journal does not pass over, and how many such
+    /// sequences it has left; the last segment and zero at the end of the run.
+    #[must_use]
+    pub fn upcoming(&self, cursor: &MixtureCursor, journal: &Journal) -> (usize, u64) {
+        let mut at = cursor.clone();
+        loop {
+            if self.remaining_in_segment(&at) == 0 && !self.enter_next_segment(&mut at) {
+                return (at.segment(), 0);
+            }
+            let end = at.index + self.remaining_in_segment(&at);
+            let left = end - at.index - journal.skipped_between(at.index, end);
+            if left > 0 {
+                return (at.segment(), left);
+            }
+            while at.index < end {
+                self.next(&mut at).expect("the segment has sequences left");
+            }
+        }
+    }
+
     /// Draws the next sequence; none at the end of the run.
     ///
     /// Enters the next segment where the cursor's is used up. A step that is not to cross a

@@ -393,3 +393,62 @@ const PINNED: [(usize, u64, u64); 32] = [
     (0, 5, 1), (1, 4, 0), (0, 3, 1), (0, 6, 1), (0, 1, 1), (0, 7, 1), (2, 2, 0), (1, 2, 0),
     (0, 2, 1), (2, 2, 1), (1, 4, 1), (2, 1, 1), (0, 4, 1), (2, 0, 1), (2, 1, 2), (2, 2, 2),
 ];
+
+/// A swap to another mix and back, wherever it happens: no window of a source comes twice before
+/// all have come, and none is left out.
+#[test]
+fn swapped_there_and_back_no_window_is_repeated_or_lost() {
+    let mix = |sequences, weights: [u64; 2]| Segment::constant(sequences, weights.to_vec());
+    let (a, b) = ([3, 1], [1, 4]);
+    let plan = |segments| MixtureSchedule::new(Seed(3), editions(&[40, 24]), segments).unwrap();
+    let begun = plan(vec![mix(96, a)]);
+    for (first, second) in [(1, 1), (17, 8), (40, 1), (7, 80)] {
+        let mut cursor = begun.cursor_at_start();
+        let mut draws = draw(&begun, &mut cursor, first);
+        let mut past = begun.past_segments(&cursor);
+        past.push(mix(96 - first, b));
+        let there = plan(past);
+        let mut cursor = there.resume(&cursor).unwrap();
+        draws.extend(draw(&there, &mut cursor, second));
+        let mut past = there.past_segments(&cursor);
+        past.push(mix(96 - first - second, a));
+        let back = plan(past);
+        let mut cursor = back.resume(&cursor).unwrap();
+        assert_eq!(back.upcoming(&cursor, &Journal::default()), (2, 96 - first - second));
+        draws.extend(std::iter::from_fn(|| back.next(&mut cursor)));
+        assert_eq!(draws.len(), 96);
+        for (index, draw) in draws.iter().enumerate() {
+            assert_eq!(draw.index.0, index as u64);
+        }
+        for source in 0..2 {
+            let own: Vec<_> = draws.iter().filter(|draw| draw.source == source).collect();
+            let cursors: Vec<u64> = own.iter().map(|draw| draw.cursor).collect();
+            assert_eq!(cursors, (0..own.len() as u64).collect::<Vec<_>>());
+            for epoch in own.chunk_by(|one, next| one.epoch == next.epoch) {
+                let mut windows: Vec<u64> = epoch.iter().map(|draw| draw.window).collect();
+                windows.sort_unstable();
+                windows.dedup();
+                assert_eq!(windows.len(), epoch.len(), "a window came twice in one epoch");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_upcoming_counts_what_is_passed_over() {
+    let segments = vec![Segment::constant(10, vec![1]), Segment::constant(5, vec![1])];
+    let schedule = MixtureSchedule::new(Seed(1), editions(&[50]), segments).unwrap();
+    let mut journal = Journal::default();
+    let mut cursor = schedule.cursor_at_start();
+    assert_eq!(schedule.upcoming(&cursor, &journal), (0, 10));
+    draw(&schedule, &mut cursor, 6);
+    let before = cursor.clone();
+    schedule.skip(&mut cursor, &mut journal, 2);
+    assert_eq!(schedule.upcoming(&before, &journal), (0, 2));
+    schedule.skip(&mut cursor, &mut journal, 2);
+    // The rest of the segment is passed over: the next is drawn from the one behind it.
+    assert_eq!(schedule.upcoming(&before, &journal), (1, 5));
+    assert_eq!(before.index().0, 6);
+    draw(&schedule, &mut cursor, 5);
+    assert_eq!(schedule.upcoming(&cursor, &journal), (1, 0));
+}

@@ -37,12 +37,17 @@ impl Trainer<'_> {
         self.decided(&decision)
     }
 
-    /// The sequences of the next step: a batch, unless the stage or what is passed over cuts it.
-    pub(super) fn next_sequences(&self, stage: &StageSpec) -> u64 {
+    /// The sequences of the next step: a batch, unless the stage, its mixture or what is passed over
+    /// cuts it.
+    pub(super) fn next_sequences(&mut self, stage: &StageSpec) -> Result<u64, Error> {
         let left = stage.sequences - self.state.progress.stage_sequences;
+        if left == 0 {
+            return Ok(0);
+        }
+        let left = left.min(self.follow_mixture(stage)?);
         let here = self.state.cursor.index().0;
         let until_skip = self.state.journal.next_start(here).map_or(left, |start| start - here);
-        self.controller.batch_sequences().min(left).min(until_skip)
+        Ok(self.controller.batch_sequences().min(left).min(until_skip))
     }
 
     /// Goes back to the newest state from before a spike.
@@ -68,6 +73,7 @@ impl Trainer<'_> {
         self.remove_newer(checkpoint.tokens_seen())?;
         self.take_up(&checkpoint, saved, &rewind)?;
         self.logs.go_back(&checkpoint.logs()?)?;
+        self.follow_since(checkpoint.tokens_seen())?;
         self.note("rewind", serde_json::to_value(&record).expect("records always serialise"))?;
         self.observer.event(&Event::Rewound(&record));
         let last = self.stages.len() - 1;

@@ -33,8 +33,17 @@ fn killed_around_a_growth_that_was_decided_is_never_killed() {
     let grown = records.iter().position(|r| r.tokens_seen == growth.tokens_seen).unwrap();
     assert_eq!(records[grown].batch_tokens.0, 48);
     assert_eq!(records[grown + 1].batch_tokens.0, 96);
-    // A death before the growth, at it, in the cooldown, behind it, and before the next decision.
-    for step in [-1, 0, 1, 5, 12].map(|after| records[grown].step.strict_add_signed(after)) {
+    let first_plateau = lines(&straight, "decisions.jsonl")
+        .iter()
+        .find(|decision| decision["verdict"] == "plateau")
+        .map(|decision| decision["step"].as_u64().unwrap())
+        .unwrap();
+    let confirming = first_plateau + 1;
+    assert!(confirming < records[grown].step, "one plateau was enough, of {first_plateau}");
+    // A death while a plateau waits to be confirmed, before the growth, between it and its first step,
+    // twice in the cooldown, behind it, and before the next decision.
+    let around = [-1, 0, 1, 3, 5, 12].map(|after| records[grown].step.strict_add_signed(after));
+    for step in [first_plateau, confirming].into_iter().chain(around) {
         world = world.set(&[("checkpoint.every_steps", &step.to_string())]);
         let (_, deaths) = world.train_and_die(&world.path(&format!("until-{step}")));
         let death = &deaths[0];

@@ -12,11 +12,14 @@ use crate::commands::training::train_error;
 use crate::error::CliError;
 use crate::table::{Table, grouped};
 
-/// One stage that the run has entered.
+/// One stage that the run has entered, or a part of it that had its own mixture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct StageMixture {
-    /// Its name.
+    /// The stage's name.
     name: String,
+    /// The tokens of the stage that came before; absent where that is its beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_tokens: Option<Tokens>,
     /// Sequences drawn in it.
     sequences: u64,
     /// Each source that has a weight in it.
@@ -47,16 +50,23 @@ pub(super) fn run_mixture(
     schedule.validate(&state.cursor).map_err(CliError::input)?;
     let sequence_length = config.training.sequence_length as u64;
     let reports = schedule.report(&state.cursor, &state.journal);
+    let segments: Vec<(&str, u64)> = config
+        .stages
+        .iter()
+        .flat_map(|stage| {
+            let segments = stage.segments(sequence_length).unwrap_or_default();
+            segments.into_iter().map(|segment| (stage.name.as_str(), segment.begins_at))
+        })
+        .collect();
     let named = reports.iter().map(|report| {
         // A run that is done stands behind its last stage's last sequence, still in that stage.
-        let name = &config.stages[report.segment].name;
-        StageMixture::new(name, report, sequence_length)
+        StageMixture::new(segments[report.segment], report, sequence_length)
     });
     Ok(named.collect())
 }
 
 impl StageMixture {
-    fn new(name: &str, report: &SegmentReport, sequence_length: u64) -> Self {
+    fn new((name, begins_at): (&str, u64), report: &SegmentReport, sequence_length: u64) -> Self {
         let share = |source: &terrace_policy::mixture::SourceReport| SourceShare {
             tokens: Tokens(source.sequences * sequence_length),
             trained_tokens: Tokens(source.trained_sequences * sequence_length),
@@ -65,7 +75,12 @@ impl StageMixture {
             deviation_sequences: source.deviation_sequences,
         };
         let mixture = report.sources.iter().map(|source| (source.source.clone(), share(source)));
-        Self { name: name.to_owned(), sequences: report.sequences, mixture: mixture.collect() }
+        Self {
+            name: name.to_owned(),
+            after_tokens: (begins_at > 0).then_some(Tokens(begins_at * sequence_length)),
+            sequences: report.sequences,
+            mixture: mixture.collect(),
+        }
     }
 
     /// The stages below each other.
@@ -73,9 +88,13 @@ impl StageMixture {
         let heading = ["stage", "source", "tokens", "share", "asked", "off by (sequences)"];
         let mut table = Table::new(heading);
         for stage in stages {
+            let name = match stage.after_tokens {
+                Some(tokens) => format!("{} from {}", stage.name, grouped(tokens.0)),
+                None => stage.name.clone(),
+            };
             for (source, share) in &stage.mixture {
                 table.row([
-                    stage.name.clone(),
+                    name.clone(),
                     source.clone(),
                     grouped(share.tokens.0),
                     format!("{:.4}%", share.share * 100.0),
@@ -109,14 +128,17 @@ mod tests {
                 deviation_sequences: 0.5,
             }],
         };
-        let stage = StageMixture::new("one", &report, 256);
+        let stage = StageMixture::new(("one", 2), &report, 256);
         let json = serde_json::to_value(&stage).unwrap();
-        assert_eq!(json["name"], "one");
+        assert_eq!((&json["name"], &json["after_tokens"]), (&"one".into(), &512.into()));
         let code = &json["mixture"]["code"];
         assert_eq!(code["tokens"], 1792);
         assert_eq!(code["trained_tokens"], 1536);
         assert_eq!(code["deviation_sequences"], 0.5);
         let text = StageMixture::table(&[stage]).render();
-        assert!(text.contains("70.0000%") && text.contains("+0.500"), "{text}");
+        assert!(
+            text.contains("one from 512") && text.contains("70.0000%") && text.contains("+0.500"),
+            "{text}"
+        );
     }
 }

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use terrace_base::{Fingerprint, Tokens, format_bytes};
 use terrace_checkpoint::{Checkpoint, RunLayout, Store};
-use terrace_config::{PlanOptions, RunPlan, gather, load, resolve};
-use terrace_train::RunState;
+use terrace_config::{PlanOptions, RunPlan, gather, resolve};
+use terrace_train::{History, Parent, RunState};
 
 use super::mixture::{StageMixture, run_mixture};
 use super::{Description, Look, checkpoint, fields};
+use crate::commands::training::train_error;
 use crate::error::CliError;
 use crate::table::{Table, facts, grouped};
 
@@ -19,6 +20,8 @@ struct RunFacts {
     tokens_seen: Option<Tokens>,
     total_tokens: u64,
     state_digest: Option<Fingerprint>,
+    /// Where its weights came from, if from another run or a folder.
+    parent: Option<Parent>,
     checkpoints: Vec<CheckpointLine>,
     stages: Vec<StageMixture>,
     /// Why there is no mixture, where there is none.
@@ -42,7 +45,9 @@ struct CheckpointLine {
 /// Describes a run by its newest checkpoint that is whole.
 pub(super) fn describe(look: &Look<'_>) -> Result<Description, CliError> {
     let layout = RunLayout::new(look.path);
-    let loaded = load(&layout.config(), &[])?;
+    let history = History::open(&layout).map_err(train_error)?;
+    // What it has followed: config.toml may have been edited since.
+    let loaded = history.in_force().map_err(train_error)?;
     let plan = resolve(&loaded, &gather(&loaded.config)?, &PlanOptions::default())?;
     let mut description = Description::default();
     let (lines, newest) = checkpoints(look, &layout, &mut description)?;
@@ -61,6 +66,7 @@ pub(super) fn describe(look: &Look<'_>) -> Result<Description, CliError> {
         tokens_seen: newest.as_ref().map(Checkpoint::tokens_seen),
         total_tokens: plan.total_tokens,
         state_digest: newest.as_ref().map(Checkpoint::state_digest),
+        parent: history.entries().first().and_then(|entry| entry.parent.clone()),
         checkpoints: lines,
         stages,
         mixture_unknown,
@@ -148,6 +154,14 @@ impl CheckpointLine {
     }
 }
 
+fn ancestry(parent: &Parent) -> String {
+    let path = parent.path.display();
+    parent.tokens_seen.map_or_else(
+        || path.to_string(),
+        |tokens| format!("{path} at {} tokens", grouped(tokens.0)),
+    )
+}
+
 fn text(run: &RunFacts, plan: &RunPlan) -> String {
     let seen = run.tokens_seen.map_or(0, |tokens| tokens.0);
     let digest = run.state_digest.map_or_else(|| "-".to_owned(), |digest| digest.to_string());
@@ -157,6 +171,7 @@ fn text(run: &RunFacts, plan: &RunPlan) -> String {
         ("tokens", format!("{} of {}", grouped(seen), grouped(run.total_tokens))),
         ("stages", plan.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ")),
         ("state", state.to_owned()),
+        ("weights from", run.parent.as_ref().map_or_else(|| "-".to_owned(), ancestry)),
         ("state digest", digest),
     ]);
     let heading = ["checkpoint", "tokens", "step", "stage", "held-out nats", "size", "valid"];

@@ -247,7 +247,10 @@ fn a_stage_or_a_new_mix_starts_afresh() {
         decisions
     };
     feed(&mut controller, 1, 120, 2.0);
-    controller.on_mix_change(&[1.0]);
+    let mixed = controller.on_mix_change(&[1.0], Tokens(119 * FIRST));
+    assert_eq!((mixed.kind, mixed.tokens_seen), (DecisionKind::Mix, Tokens(119 * FIRST)));
+    assert_eq!((mixed.from_sequences, mixed.to_sequences), (FIRST, FIRST));
+    assert_eq!(controller.reference_weights(), Some(&[1.0][..]));
     let after = feed(&mut controller, 120, 160, 3.0);
     assert!(after.iter().filter_map(|d| d.evidence).all(|e| e.window_steps <= 40));
 

@@ -243,7 +243,7 @@ fn a_new_mix_settles_before_a_slope_is_looked_for() {
         let decision = controller.observe(observation(step, step * FIRST, &sources));
         looked.extend(decision.filter(|d| d.evidence.is_some()).map(|d| d.step));
         if step == 200 {
-            let change = controller.on_mix_change(&[1.0]);
+            let change = controller.on_mix_change(&[1.0], Tokens(step * FIRST));
             assert_eq!((change.kind, change.tokens_seen), (DecisionKind::Mix, Tokens(1600)));
         }
     }
