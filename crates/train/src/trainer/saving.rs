@@ -2,7 +2,6 @@
 
 use terrace_base::Tokens;
 use terrace_checkpoint::{Checkpoint, Facts};
-use terrace_policy::batch::BatchController;
 use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
 
 use super::{StageSpec, Trainer};
@@ -79,10 +78,7 @@ impl Trainer<'_> {
     pub(crate) fn adopt(&mut self, saved: RunState) -> Result<(), Error> {
         self.state = saved;
         self.state.cursor = self.loader.schedule().resume(&self.state.cursor)?;
-        let policy = self.controller.policy().clone();
-        let length = self.config.training.sequence_length as u64;
-        let controller = self.state.controller.clone();
-        self.controller = BatchController::restore(policy, length, controller)?;
+        self.controller = self.controller.clone().with_state(self.state.controller.clone());
         Ok(())
     }
 }
