@@ -1,7 +1,9 @@
 //! The batch controller as an instrument: simulated, replayed, and held against others.
 
+use std::collections::BTreeMap;
+
 use crate::support::{repository, small_run, terrace, terrace_in};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const RUN: &str = r#"
 name = "replayed"
@@ -30,6 +32,13 @@ fn rows<'a>(answer: &'a Value, schedule: &str) -> Vec<&'a Value> {
     results.filter(|row| row["schedule"] == schedule).collect()
 }
 
+/// The figure as SVG, which has to stand beside one that is a bitmap.
+fn picture(stem: &str) -> String {
+    let bitmap = std::fs::read(format!("{stem}.png")).unwrap();
+    assert_eq!(bitmap[..4], [0x89, b'P', b'N', b'G']);
+    std::fs::read_to_string(format!("{stem}.svg")).unwrap()
+}
+
 #[test]
 fn schedules_are_held_against_each_other_where_the_best_is_known() {
     let file = "configs/simulate/acceptance.toml";
@@ -51,7 +60,12 @@ fn schedules_are_held_against_each_other_where_the_best_is_known() {
         assert!(row["examples_p5"].as_f64().unwrap() > best, "{row}");
         assert!(row["examples_p95"].as_f64() >= row["examples"].as_f64(), "{row}");
     }
-    let people = terrace(["simulate", file, "--set", "plateau.seeds=2"]).expect_code(0);
+    let home = tempfile::tempdir().unwrap();
+    let stem = home.path().join("schedules").display().to_string();
+    let set = ["simulate", file, "--set", "plateau.seeds=2", "--picture", &stem];
+    let people = terrace(set).expect_code(0);
+    let svg = picture(&stem);
+    assert!(svg.contains("Loss by examples") && svg.contains("relative-drop"), "{svg}");
     assert!(people.stderr.contains("never") && people.stderr.contains("3,595"), "{people}");
 }
 
@@ -91,7 +105,12 @@ fn simulations_that_make_no_sense_say_what_would() {
 
 #[test]
 fn plateau_tests_are_counted_on_simulated_curves() {
-    let answer = terrace(["bench", "plateau", "--curves", "32", "--json"]).expect_code(0).json();
+    let home = tempfile::tempdir().unwrap();
+    let stem = home.path().join("alarms").display().to_string();
+    let bench = ["bench", "plateau", "--curves", "32", "--picture", &stem, "--json"];
+    let answer = terrace(bench).expect_code(0).json();
+    let svg = picture(&stem);
+    assert!(svg.contains("AR(1) noise") && svg.contains("slope t-test"), "{svg}");
     assert_eq!(answer["alpha"], 0.05);
     let rows = answer["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2 * 4 * 5, "two classes, four rules, each deviation and all together");
@@ -109,7 +128,10 @@ fn the_same_controller_decides_the_same_again_and_another_one_otherwise() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let again = terrace_in(home.path(), ["replay", "run", "--json"]).expect_code(0).json();
+    let replay = ["replay", "run", "--picture", "replayed", "--json"];
+    let again = terrace_in(home.path(), replay).expect_code(0).json();
+    let svg = picture(&home.path().join("replayed").display().to_string());
+    assert!(svg.contains("Training loss on record"), "{svg}");
     assert_eq!(again["same_controller"], true);
     let replayed = again["decisions"].as_array().unwrap();
     assert!(recorded.len() > 4, "looks were made: {recorded:?}");
@@ -139,4 +161,72 @@ fn the_same_controller_decides_the_same_again_and_another_one_otherwise() {
     assert!(refused.stderr.contains("only batch.* can be set"), "{refused}");
     let refused = terrace_in(&repository(), ["replay", "nowhere"]).expect_code(2);
     assert!(refused.stderr.contains("not a run directory"), "{refused}");
+}
+
+/// The steps of tests/golden/quickstart.tsv as a run records them; `scripts/quickstart_losses.py` says what
+/// the columns are.
+fn recorded_steps() -> String {
+    let text = std::fs::read_to_string(repository().join("tests/golden/quickstart.tsv")).unwrap();
+    let step = |(index, line): (usize, &str)| {
+        let mut cells = line.split('\t');
+        let stage = cells.next().unwrap();
+        let [seen, batch] = [(); 2].map(|()| cells.next().unwrap().parse::<u64>().unwrap());
+        let rate: f64 = cells.next().unwrap().parse().unwrap();
+        let (mut nats, mut targets, mut noise) = (BTreeMap::new(), BTreeMap::new(), Value::Null);
+        for (name, numbers) in cells.map(|cell| cell.split_once('=').unwrap()) {
+            let (first, second) = numbers.split_once('/').unwrap();
+            let first: f64 = first.parse().unwrap();
+            if name == "noise" {
+                let trace: f64 = second.parse().unwrap();
+                noise = json!({"gradient_square": first, "noise_trace": trace});
+            } else {
+                nats.insert(name, first);
+                targets.insert(name, second.parse::<u64>().unwrap());
+            }
+        }
+        let total: u64 = targets.values().sum();
+        if !noise.is_null() {
+            noise["targets"] = total.into();
+        }
+        let step = json!({
+            "step": index + 1, "stage": stage, "tokens_seen": seen, "batch_tokens": batch,
+            "target_tokens": total, "nats": 0.0, "nats_per_source": nats,
+            "target_tokens_per_source": targets, "learning_rate": rate, "gradient_norm": 1.0,
+            "noise_sample": noise, "token_digest": "0".repeat(64), "seconds": 1.0,
+            "tokens_per_second": 1.0, "mfu": null,
+        });
+        format!("{step}\n")
+    };
+    text.lines().enumerate().map(step).collect()
+}
+
+#[test]
+fn the_quickstart_is_decided_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let file = repository().join("configs/quickstart.toml");
+    let above = repository().join("configs/..").display().to_string();
+    let config = std::fs::read_to_string(&file).unwrap().replace("\"..", &format!("\"{above}"));
+    std::fs::write(home.path().join("config.toml"), config).unwrap();
+    std::fs::create_dir(home.path().join("checkpoints")).unwrap();
+    let plan = terrace(["plan", "configs/quickstart.toml", "--json"]).expect_code(0).stdout;
+    std::fs::write(home.path().join("plan.json"), plan).unwrap();
+    std::fs::write(home.path().join("metrics.jsonl"), recorded_steps()).unwrap();
+    let answer = terrace_in(home.path(), ["replay", ".", "--json"]).expect_code(0).json();
+    assert_eq!(answer["same_controller"], true);
+    let lines = answer["decisions"].as_array().unwrap().iter().map(|decision| {
+        let rounded = |value: &Value| value.as_f64().map_or("-".to_owned(), |x| format!("{x:.4}"));
+        format!(
+            "{} {} {} -> {} {} statistic {} of {}, predicted {}: {}",
+            decision["tokens_seen"],
+            decision["kind"].as_str().unwrap(),
+            decision["from_sequences"],
+            decision["to_sequences"],
+            decision["verdict"].as_str().unwrap_or("-"),
+            rounded(&decision["evidence"]["statistic"]),
+            rounded(&decision["evidence"]["threshold"]),
+            rounded(&decision["prediction"]["drop"]),
+            decision["reason"].as_str().unwrap(),
+        )
+    });
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
 }

@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod device;
 mod diagnose;
+mod drawing;
 mod environment;
 mod error;
 mod exit;

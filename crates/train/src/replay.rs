@@ -10,7 +10,7 @@ use terrace_config::{RunConfig, RunPlan};
 use terrace_policy::batch::{BatchController, Decision, DecisionKind, Observation, SourceLoss};
 
 use crate::setup::{controller_of, stage_specs};
-use crate::trainer::{StageSpec, reason, stage_info};
+use crate::trainer::{DECAYS, StageSpec, reason, stage_info};
 use crate::{BatchGrowth, Error, StepRecord};
 
 /// What a controller would have decided.
@@ -18,7 +18,8 @@ use crate::{BatchGrowth, Error, StepRecord};
 pub struct Replay {
     /// The run whose losses were read.
     pub run_directory: PathBuf,
-    /// Whether the controller was told the same as the run's own.
+    /// Whether the controller was told the same as the run's own, all along: the run was neither begun
+    /// as a branch nor steered, and went back for no spike.
     pub same_controller: bool,
     /// The steps that were read.
     pub steps: u64,
@@ -60,6 +61,8 @@ fn step(path: &Path, line: usize, text: &str) -> Result<StepRecord, Error> {
 /// is what it would have done; each later one is what it would have done had the loss gone on as
 /// recorded, and the answers to its growths end nothing. The same controller decides the same again.
 ///
+/// Where the run `was_steered`, the controller is told what holds at its end, and that all along.
+///
 /// # Errors
 ///
 /// The configuration makes no controller, or a step is of a stage or a source that it does not have.
@@ -68,10 +71,12 @@ pub fn replay(
     config: &RunConfig,
     plan: &RunPlan,
     steps: &[StepRecord],
+    was_steered: bool,
 ) -> Result<Replay, Error> {
     let names: Vec<String> = config.sources.keys().cloned().collect();
     let stages = stage_specs(config, plan, &names, None)?;
-    let same_controller = config.batch == recorded.batch && config.optimizer == recorded.optimizer;
+    let same_controller =
+        !was_steered && config.batch == recorded.batch && config.optimizer == recorded.optimizer;
     let mut policy = config.batch_policy();
     if let (false, Some(settings)) = (same_controller, policy.plateau_mut()) {
         settings.unresponsive_growths = u32::MAX;
@@ -144,9 +149,14 @@ impl Player {
             noise: step.noise_sample,
             is_bad: false,
             // As when it was trained: a falling rate says nothing about the batch.
-            is_spike: stages[place].learning_rate.decays(began),
+            is_spike: step.is_spike || stages[place].learning_rate.decays(began),
         };
         self.decisions.extend(self.controller.observe(observation));
+        let rate = &stages[place].learning_rate;
+        if rate.decays(step.tokens_seen) && !rate.decays(began) {
+            let decision = self.controller.rebaseline(step.tokens_seen, DECAYS.to_owned());
+            self.decisions.push(decision);
+        }
         Ok(())
     }
 

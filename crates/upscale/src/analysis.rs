@@ -18,7 +18,6 @@ use burn::tensor::Device;
 use serde::Serialize;
 use terrace_model::CausalLm;
 
-pub use self::picture::{DrawError, png, svg};
 pub use self::sample::{Calibration, Error};
 pub use self::statistics::{Spread, rank_correlation};
 

@@ -10,7 +10,7 @@ use terrace_config::Architecture;
 use terrace_data::{Edition, EditionHeader, MicroBatch, Packing, write_documents};
 use terrace_kernels::RopeTable;
 use terrace_model::{CausalLm, SequenceContext, initialize};
-use terrace_upscale::analysis::{Analysis, Calibration, Criterion, Error, analyze, png, svg};
+use terrace_upscale::analysis::{Analysis, Calibration, Criterion, Error, analyze};
 
 const LENGTH: usize = 12;
 const LAYERS: usize = 4;
@@ -168,11 +168,11 @@ fn the_figure_shows_every_layer_and_candidate() {
     let home = tempfile::tempdir().unwrap();
     let model = initialize(&architecture(), Seed(3), &Device::flex());
     let found = run(&model, home.path(), 2, Criterion::Kl);
-    let text = svg(&found).unwrap();
+    let text = found.figure().svg().unwrap();
     // Dots of the base, of the up-scaled model, and of both curves over the candidates.
     let dots = LAYERS + (LAYERS + 2) + 2 * found.candidates.len();
     assert!(text.matches("<circle").count() >= dots, "{text}");
     assert!(text.contains("KL from the base") && text.contains("up-scaled, in place"));
-    let bitmap = png(&found).unwrap();
+    let bitmap = found.figure().png().unwrap();
     assert_eq!(&bitmap[..8], b"\x89PNG\r\n\x1a\n");
 }

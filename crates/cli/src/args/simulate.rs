@@ -19,6 +19,9 @@ Examples:
 pub(crate) struct SimulateArgs {
     /// The model and the schedules (TOML)
     pub(crate) file: PathBuf,
+    /// Also draw losses and batches: STEM.svg and STEM.png
+    #[arg(long, value_name = "STEM")]
+    pub(crate) picture: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
 }
@@ -41,4 +44,7 @@ pub(crate) struct BenchPlateauArgs {
     /// All noise comes from it
     #[arg(long, value_name = "N", default_value_t = 17)]
     pub(crate) seed: u64,
+    /// Also draw it: STEM.svg and STEM.png
+    #[arg(long, value_name = "STEM")]
+    pub(crate) picture: Option<PathBuf>,
 }

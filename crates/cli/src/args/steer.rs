@@ -140,8 +140,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) points: u64,
-    /// Also draw the training losses, as SVG
-    #[arg(long, value_name = "FILE")]
+    /// Also draw the training losses: STEM.svg and STEM.png
+    #[arg(long, value_name = "STEM")]
     pub(crate) picture: Option<PathBuf>,
 }
 

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use terrace_base::fs;
 
 use crate::args::CompareArgs;
 use crate::context::Context;
+use crate::drawing::draw;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -70,21 +70,20 @@ pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, Cli
     let records = args.runs.iter().map(|path| Record::read(path));
     let records = records.collect::<Result<Vec<Record>, CliError>>()?;
     let answer = compare(&records, args.points)?;
-    if let Some(path) = &args.picture {
-        let svg = picture::svg(&answer, &labels(&answer.runs));
-        fs::write_atomic(path, svg.as_bytes()).map_err(CliError::environment)?;
+    if let Some(stem) = &args.picture {
+        draw(&picture::figure(&answer, &labels(&answer.runs)), stem)?;
     }
     context.answer(&answer, || text(&answer));
     Ok(ExitCode::Done)
 }
 
 fn compare(records: &[Record], points: u64) -> Result<Answer, CliError> {
-    let from = records.iter().map(Record::from_tokens).max().unwrap_or(0);
+    let from = records.iter().map(Record::start_tokens).max().unwrap_or(0);
     let to = records.iter().map(Record::tokens_seen).min().unwrap_or(0);
     if to <= from {
         let spans: Vec<String> = records
             .iter()
-            .map(|r| format!("{} {} to {}", r.path.display(), r.from_tokens(), r.tokens_seen()))
+            .map(|r| format!("{} {} to {}", r.path.display(), r.start_tokens(), r.tokens_seen()))
             .collect();
         let message = format!("the runs have no tokens in common: {}", spans.join(", "));
         return Err(CliError::input(message));
@@ -203,11 +202,13 @@ mod tests {
         assert_eq!(held_out, [64]);
         let text = text(&answer);
         assert!(text.contains("32..48") && text.contains("held-out bits per byte"), "{text}");
-        let svg = picture::svg(&answer, &["a & b".to_owned(), "<b>".to_owned()]);
-        // A panel for all and one for each of two sources, a line for each run in each.
-        assert_eq!(svg.matches("<polyline").count(), 6);
-        assert!(svg.contains("a &amp; b") && svg.contains("&lt;b&gt;"), "{svg}");
-        assert!(svg.contains("32 tokens") && svg.contains("80 tokens"), "{svg}");
+        let figure = picture::figure(&answer, &["one".to_owned(), "two".to_owned()]);
+        let titles: Vec<&str> = figure.panels.iter().map(|panel| panel.title.as_str()).collect();
+        assert_eq!(titles, ["all sources", "a", "b"]);
+        assert!(figure.panels.iter().all(|panel| panel.series.len() == 2));
+        let all = [(40.0, 3.0), (56.0, 3.0), (72.0, 3.0)];
+        assert_eq!(figure.panels[0].series[0].points, all);
+        assert_eq!(figure.panels[2].series[0].points, [], "the first run draws nothing from b");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! `terrace replay`: another controller over the losses that a run has on record.
 
+mod picture;
+
 use terrace_base::Tokens;
 use terrace_checkpoint::RunLayout;
-use terrace_config::{RunPlan, load, load_controller};
-use terrace_train::{BatchGrowth, Replay, read_steps, replay};
+use terrace_config::{RunPlan, load_controller};
+use terrace_train::{BatchGrowth, History, Replay, read_steps, replay};
 
 use super::training::train_error;
 use crate::args::ReplayArgs;
 use crate::context::Context;
+use crate::drawing::draw;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -24,15 +27,29 @@ pub(crate) fn run(args: &ReplayArgs, context: &Context) -> Result<ExitCode, CliE
         let message = format!("`{path}` is no part of a controller");
         return Err(CliError::input(message).with_help("only batch.* can be set"));
     }
-    let recorded = load(&layout.config(), &[])?.config;
-    let other = load_controller(&layout.config(), args.controller.as_deref(), &overrides)?;
+    let history = History::open(&layout).map_err(train_error)?;
+    let recorded = history.in_force().map_err(train_error)?.config;
+    let other = load_controller(&history.in_force_path(), args.controller.as_deref(), &overrides)?;
     let mut plan = plan(&layout)?;
     // The folder may have been moved since.
     plan.run_directory.clone_from(&args.run);
     let steps = read_steps(&layout).map_err(train_error)?;
-    let found = replay(&recorded, &other.config, &plan, &steps).map_err(train_error)?;
+    let found = replay(&recorded, &other.config, &plan, &steps, was_steered(&layout, &history))
+        .map_err(train_error)?;
+    if let Some(stem) = &args.picture {
+        draw(&picture::figure(&found, &steps), stem)?;
+    }
     context.answer(&found, || text(&found));
     Ok(ExitCode::Done)
+}
+
+/// Whether the steps on record were taken under more than one run file, or not one after the other.
+fn was_steered(layout: &RunLayout, history: &History) -> bool {
+    let own = history.entries().iter().all(|entry| matches!(&*entry.event, "start" | "init"));
+    let journal = std::fs::read_to_string(layout.journal()).unwrap_or_default();
+    let mut events = journal.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let went_back = |event: serde_json::Value| event["event"] == "rewind";
+    !own || history.entries().len() > 1 || events.any(went_back)
 }
 
 fn plan(layout: &RunLayout) -> Result<RunPlan, CliError> {

@@ -1,5 +1,6 @@
 //! `terrace simulate`: batch schedules on a noisy quadratic, where the best one is known.
 
+mod picture;
 mod story;
 
 use serde::Serialize;
@@ -8,12 +9,13 @@ use terrace_policy::batch::PlateauSettings;
 use terrace_simulate::closed_form::{Cost, best_fixed, oracle};
 use terrace_simulate::{
     Controlled, Declared, Fixed, GnsSqrt, PlateauRun, Position, Quadratic, RelativeDrop, Rule,
-    StepRule, controlled, walk,
+    StepRule, Walk, controlled, walk,
 };
 
 use self::story::StoryAnswer;
 use crate::args::SimulateArgs;
 use crate::context::Context;
+use crate::drawing::draw;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -52,10 +54,12 @@ struct Outcome {
 /// Runs every schedule to every target, and the stages if there are any.
 pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<ExitCode, CliError> {
     let config = load_simulate(&args.file, &args.overrides.pairs())?.config;
-    let answer = Answer {
-        results: results(&config)?,
-        story: if config.stages.is_empty() { None } else { Some(story::tell(&config)?) },
-    };
+    let (results, walks) = results(&config)?;
+    let story = if config.stages.is_empty() { None } else { Some(story::tell(&config)?) };
+    let answer = Answer { results, story };
+    if let Some(stem) = &args.picture {
+        draw(&picture::figure(&answer, &walks), stem)?;
+    }
     context.answer(&answer, || text(&answer));
     Ok(ExitCode::Done)
 }
@@ -82,9 +86,12 @@ fn settings(config: &SimulateConfig) -> PlateauSettings {
     }
 }
 
-fn results(config: &SimulateConfig) -> Result<Vec<Outcome>, CliError> {
+/// What each schedule did, with its name; of the controller, with the first seed.
+type Walks = Vec<(&'static str, Walk)>;
+
+fn results(config: &SimulateConfig) -> Result<(Vec<Outcome>, Walks), CliError> {
     let targets = &config.quadratic.targets;
-    let Some(least) = targets.iter().copied().reduce(f64::min) else { return Ok(Vec::new()) };
+    let Some(least) = targets.iter().copied().reduce(f64::min) else { return Ok(<_>::default()) };
     let (model, start) = model(config);
     let plateau = &config.plateau;
     let first = plateau.first_batch as f64;
@@ -114,7 +121,7 @@ fn results(config: &SimulateConfig) -> Result<Vec<Outcome>, CliError> {
         let entries = schedule.0.iter().map(|e| (e.tokens_seen.0 as f64, e.batch.0 as f64));
         rules.push(("declared", Box::new(Declared(entries.collect()))));
     }
-    let walks: Vec<_> = rules
+    let mut walks: Walks = rules
         .into_iter()
         .map(|(name, mut rule)| (name, walk(&model, &start, rule.as_mut(), least, LONGEST)))
         .collect();
@@ -129,7 +136,8 @@ fn results(config: &SimulateConfig) -> Result<Vec<Outcome>, CliError> {
         results
             .extend(walks.iter().map(|(name, walk)| Outcome::of(name, target, walk.cost(target))));
     }
-    Ok(results)
+    walks.extend(shipped.walks.into_iter().next().map(|walk| ("plateau", walk)));
+    Ok((results, walks))
 }
 
 impl Outcome {

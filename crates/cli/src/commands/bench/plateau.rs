@@ -1,5 +1,7 @@
 //! `terrace bench plateau`: false alarms and delay of plateau tests, over simulated loss curves.
 
+mod picture;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use terrace_base::Seed;
@@ -7,6 +9,7 @@ use terrace_simulate::alarms::{AlarmRow, AlarmStudy, NoiseClass, study};
 
 use crate::args::BenchPlateauArgs;
 use crate::context::Context;
+use crate::drawing::draw;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::progress::{Progress, Unit};
@@ -33,6 +36,9 @@ pub(super) fn run(args: &BenchPlateauArgs, context: &Context) -> Result<ExitCode
         progress.update(position, String::new);
     });
     progress.finish();
+    if let Some(stem) = &args.picture {
+        draw(&picture::figure(&found), stem)?;
+    }
     context.answer(&found, || text(&found));
     Ok(ExitCode::Done)
 }

@@ -43,7 +43,7 @@ impl Record {
     }
 
     /// The tokens seen before its first step.
-    pub(super) fn from_tokens(&self) -> u64 {
+    pub(super) fn start_tokens(&self) -> u64 {
         self.steps.first().map_or(0, |step| step.tokens_seen.0 - step.batch_tokens.0)
     }
 
@@ -79,7 +79,7 @@ impl Record {
             path: self.path.clone(),
             name: self.name.clone(),
             parent: self.parent.clone(),
-            from_tokens: self.from_tokens(),
+            from_tokens: self.start_tokens(),
             tokens_seen: self.tokens_seen(),
             steps: self.steps.len(),
         }

@@ -18,9 +18,12 @@ pub(super) struct StoryAnswer {
     /// One row for each stage and schedule.
     stages: Vec<StageOutcome>,
     /// What the controller decided with the first seed.
-    decisions: Vec<Decision>,
+    pub(super) decisions: Vec<Decision>,
     /// Growths in either stage, over all seeds: the median.
     median_growths: Vec<f64>,
+    /// Every step with the controller and its first seed, and without growth.
+    #[serde(skip)]
+    pub(super) walks: [Vec<StagePoint>; 2],
 }
 
 #[derive(Serialize)]
@@ -51,6 +54,7 @@ pub(super) fn tell(config: &SimulateConfig) -> Result<StoryAnswer, CliError> {
         stages,
         median_growths: growths(config).map_err(CliError::input)?,
         decisions,
+        walks: [points, still],
     })
 }
 

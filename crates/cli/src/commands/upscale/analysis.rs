@@ -1,14 +1,14 @@
 //! Trying every range of layers, and showing what each does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use terrace_base::fs;
 use terrace_model::hf;
-use terrace_upscale::analysis::{Analysis, Calibration, Criterion, analyze, png, svg};
+use terrace_upscale::analysis::{Analysis, Calibration, Criterion, analyze};
 
 use crate::args::UpscaleArgs;
 use crate::context::Context;
 use crate::device;
+use crate::drawing::draw;
 use crate::error::CliError;
 use crate::progress::{Progress, Unit};
 use crate::table::Table;
@@ -46,21 +46,9 @@ pub(super) fn run(args: &UpscaleArgs, context: &Context) -> Result<Analysis, Cli
     )?;
     progress.finish();
     if let Some(stem) = &args.picture {
-        draw(&found, stem).map_err(CliError::environment)?;
+        draw(&found.figure(), stem)?;
     }
     Ok(found)
-}
-
-fn draw(found: &Analysis, stem: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let named = |ending: &str| {
-        let mut name = stem.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    let failed = |error: terrace_upscale::analysis::DrawError| error.to_string();
-    fs::write_atomic(&named(".svg"), svg(found).map_err(failed)?.as_bytes())?;
-    fs::write_atomic(&named(".png"), &png(found).map_err(failed)?)?;
-    Ok(())
 }
 
 /// The report for people.

@@ -250,6 +250,7 @@ mod tests {
             noise_trace: None,
             noise_gradient_square: None,
             noise_sample: None,
+            is_spike: false,
             token_digest: Fingerprint::of_bytes(b"tokens"),
             seconds: 1.0,
             tokens_per_second: batch as f64,
