@@ -345,6 +345,53 @@ fn a_child_goes_the_way_of_its_parent_without_a_copy_of_its_weights() {
 }
 
 #[test]
+fn a_child_of_the_time_before_a_change_follows_the_change() {
+    let world = World::new();
+    world.cut("run", 1536);
+    let plateau = ["--set", "batch.mode=plateau", "--set", "batch.maximum_tokens=1024"];
+    world.terrace(&[&["resume", "run", "--accept-changes"][..], &plateau].concat(), 0);
+    let child = ["branch", "run", "--at", "1024", "--config", "run/config.toml", "--json", "--set"];
+    world.terrace(&[&child[..], &["run_directory=child"]].concat(), 0);
+    let decisions = world.log("child/decisions.jsonl");
+    let begun = decisions.iter().find(|line| line["tokens_seen"] == 1024).unwrap();
+    assert!(begun["delta_nats_per_step"].is_number(), "{begun}");
+    assert_eq!(begun["step"], 8);
+}
+
+#[test]
+fn a_checkpoint_of_a_constant_rate_is_annealed_in_a_branch() {
+    let world = World::new();
+    let config = format!(
+        "extends = \"run.toml\"\nrun_directory = \"annealed\"\n\
+         [[stages]]\nname = \"one\"\nbudget_tokens = 1024\n{AS_BEFORE}\
+         [[stages]]\nname = \"anneal\"\nbudget_tokens = 512\n{MORE_PEARS}decay = {{}}\n"
+    );
+    fs::write(world.path("anneal.toml"), config).unwrap();
+    world.terrace(&["branch", "run", "--at", "1024", "--config", "anneal.toml", "--json"], 0);
+    let steps = world.log("annealed/metrics.jsonl");
+    let rates: Vec<f64> = steps.iter().map(|s| s["learning_rate"].as_f64().unwrap()).collect();
+    let constant = world.log("run/metrics.jsonl")[7]["learning_rate"].as_f64().unwrap();
+    assert_eq!(rates.len(), 4, "its own steps, from the checkpoint on");
+    assert!(rates[0] <= constant && rates.windows(2).all(|pair| pair[1] < pair[0]), "{rates:?}");
+    assert!(rates[3] < 0.5 * constant, "{rates:?}");
+}
+
+#[test]
+fn a_folder_that_no_run_has_left_is_not_cleared_away() {
+    let world = World::new();
+    fs::create_dir_all(world.path("project/history")).unwrap();
+    fs::write(world.path("project/history/notes.txt"), "mine").unwrap();
+    let train = ["train", "run.toml", "--set", "run_directory=project"];
+    let refused = world.terrace(&train, 2);
+    assert!(said(&refused).contains("no run has left this"), "{refused}");
+    assert_eq!(fs::read(world.path("project/history/notes.txt")).unwrap(), b"mine");
+    fs::rename(world.path("run/config.toml"), world.path("run/moved.toml")).unwrap();
+    let refused = world.terrace(&["train", "run.toml"], 2);
+    assert!(said(&refused).contains("already holds a run"), "{refused}");
+    assert!(world.path("run/history/0000.toml").exists());
+}
+
+#[test]
 fn a_run_from_weights_alone_begins_anew() {
     let world = World::new();
     let init = ["init", "run", "--config", "run.toml", "--json", "--set", "run_directory=second"];

@@ -72,7 +72,7 @@ pub enum Error {
     #[error(
         "{count} steps in a row were not applied, the last at {tokens_seen} tokens because \
          {reason}; the checkpoint at {checkpoint} is intact. The windows are named in journal.jsonl: look at that data; `terrace resume` goes on \
-         behind it, and a lower learning rate needs a new run"
+         behind it, and takes a lower learning rate with --accept-changes"
     )]
     BadSteps {
         /// Bad steps in a row.
@@ -88,8 +88,8 @@ pub enum Error {
     #[error(
         "the loss spikes at {tokens_seen} tokens, and {reason}; no update of a spiking step was \
          applied, and the state is saved at {checkpoint}. The windows are named in journal.jsonl: \
-         look at that data; `terrace resume` goes on behind it, and a lower learning rate needs a \
-         new run"
+         look at that data; `terrace resume` goes on behind it, and takes a lower \
+         learning rate with --accept-changes"
     )]
     Spikes {
         /// Where the run stopped.

@@ -43,6 +43,9 @@ pub struct StepRecord {
     /// What this step says about both, without bias; null if not measured.
     #[serde(default)]
     pub noise_sample: Option<NoiseSample>,
+    /// Whether loss or gradient norm was judged to spike, though the step was taken.
+    #[serde(default)]
+    pub is_spike: bool,
     /// The digest of the step's token ids and targets.
     pub token_digest: Fingerprint,
     /// The wall time of the step.

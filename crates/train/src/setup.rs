@@ -76,12 +76,18 @@ pub fn start_from(job: Job<'_>, parent: Option<Parent>) -> Result<Trainer<'_>, E
     if layout.is_run() {
         return Err(Error::RunExists { path: layout.root });
     }
-    let lock = RunLock::acquire(&layout)?;
-    let store = lock.store()?;
-    let plan = serde_json::to_string_pretty(job.plan).expect("plans always serialise");
-    // What a start that was killed has left is no history.
     let of_a_run = parent.as_ref().is_some_and(Parent::is_run);
     let stale = std::iter::once(layout.history()).chain((!of_a_run).then(|| layout.initial()));
+    let stale: Vec<PathBuf> = stale.collect();
+    refuse_foreign(&layout, &stale)?;
+    let lock = RunLock::acquire(&layout)?;
+    let store = lock.store()?;
+    let listing = store.list()?;
+    if !listing.checkpoints.is_empty() || !listing.damaged.is_empty() {
+        return Err(Error::RunExists { path: layout.root });
+    }
+    let plan = serde_json::to_string_pretty(job.plan).expect("plans always serialise");
+    // What a start that was killed has left is no history.
     for path in stale {
         fs::remove_dir_all(&path).map_err(|source| Error::Log { path, source })?;
     }
@@ -93,6 +99,17 @@ pub fn start_from(job: Job<'_>, parent: Option<Parent>) -> Result<Trainer<'_>, E
     let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
     run_history.catch_up(&mut trainer.logs)?;
     Ok(trainer)
+}
+
+/// Folders of these names are only cleared away where a run was begun before, which leaves a lock.
+fn refuse_foreign(layout: &RunLayout, folders: &[PathBuf]) -> Result<(), Error> {
+    match folders.iter().find(|path| path.exists() && !layout.lock().exists()) {
+        Some(path) => Err(Error::Foreign {
+            path: path.clone(),
+            reason: "no run has left this; choose another run_directory".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Prepares a run to go on from its newest valid checkpoint.
@@ -131,8 +148,8 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
     trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
-    let pending = history.catch_up(&mut trainer.logs)?;
-    trainer.heed_batch_changes(&pending)?;
+    history.catch_up(&mut trainer.logs)?;
+    trainer.heed_settings()?;
     let skipped: Vec<String> = newest.skipped.iter().map(ToString::to_string).collect();
     let tokens_seen = newest.checkpoint.tokens_seen();
     trainer.note("resume", serde_json::json!({"tokens_seen": tokens_seen, "skipped": skipped}))?;

@@ -151,7 +151,7 @@ impl Trainer<'_> {
         self.advance(&batch);
         match outcome {
             StepOutcome::Applied(applied) => {
-                self.applied(stage, &batch, &applied, learning_rate, begin)?;
+                self.applied(stage, &batch, &applied, learning_rate, spike.is_some(), begin)?;
                 self.note_spike(&batch, spike.as_ref(), true)?;
             }
             StepOutcome::Refused { reason, rows } => {
@@ -170,9 +170,7 @@ impl Trainer<'_> {
     fn after_step(&mut self, stage: &StageSpec, before: Tokens) -> Result<(), Error> {
         let after = self.state.progress.tokens_seen;
         if stage.learning_rate.decays(after) && !stage.learning_rate.decays(before) {
-            let reason = "the learning rate falls from here to the end of the stage: no loss is \
-                          taken for a plateau";
-            let decision = self.controller.rebaseline(after, reason.to_owned());
+            let decision = self.controller.rebaseline(after, DECAYS.to_owned());
             self.decided(&decision)?;
         }
         let validation = Cadence { every: self.config.validation.every_tokens };
@@ -201,6 +199,7 @@ impl Trainer<'_> {
         batch: &StepBatch,
         applied: &Applied,
         learning_rate: f64,
+        spiked: bool,
         begin: Instant,
     ) -> Result<(), Error> {
         let batch_tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
@@ -220,12 +219,12 @@ impl Trainer<'_> {
             noise: applied.noise,
             is_bad: false,
             // A falling rate makes the loss fall, and stop falling, whatever the batch is.
-            is_spike: stage.learning_rate.decays(began),
+            is_spike: spiked || stage.learning_rate.decays(began),
         };
         if let Some(decision) = self.controller.observe(observation) {
             self.decided(&decision)?;
         }
-        let record = self.record(stage, batch, applied, &losses, begin);
+        let record = self.record(stage, batch, applied, &losses, spiked, begin);
         self.logs.metric(&record)?;
         self.observer.event(&Event::Step(&record));
         Ok(())
@@ -296,6 +295,10 @@ impl Trainer<'_> {
         self.report(false)
     }
 }
+
+/// Why the controller forgets its losses where the rate begins to fall.
+pub(crate) const DECAYS: &str =
+    "the learning rate falls from here to the end of the stage: no loss is taken for a plateau";
 
 /// What the batch controller is told when a stage begins.
 pub(crate) fn stage_info(index: usize, stage: &StageSpec, warmup: Tokens) -> StageInfo {

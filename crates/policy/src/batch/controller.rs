@@ -2,6 +2,7 @@
 
 mod following;
 mod growing;
+mod revising;
 
 use serde::{Deserialize, Serialize};
 use terrace_base::Tokens;
@@ -93,6 +94,21 @@ pub struct BatchControllerState {
     /// How strong the noise floor of the stage showed itself in the last answer.
     #[serde(default)]
     floor_strength: Option<f64>,
+    /// The batch that the stage began with; none in what an older version saved.
+    #[serde(default)]
+    stage_sequences: Option<u64>,
+    /// What the controller was told when it came to this state; none likewise.
+    #[serde(default)]
+    told: Option<Told>,
+}
+
+/// What a controller is told, and its state does not change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Told {
+    policy: BatchPolicy,
+    coupling: Coupling,
+    half_life: Option<Tokens>,
+    first_sequences: u64,
 }
 
 /// A growth, and what was predicted for it.
@@ -122,6 +138,7 @@ pub struct BatchController {
     coupling: Coupling,
     half_life: Option<Tokens>,
     sequence_length: u64,
+    first_sequences: u64,
     state: BatchControllerState,
 }
 
@@ -155,6 +172,8 @@ impl BatchController {
             next_look: 0,
             pending: None,
             floor_strength: None,
+            stage_sequences: None,
+            told: None,
         };
         Self::restore(policy, sequence_length, state)
     }
@@ -171,7 +190,8 @@ impl BatchController {
     ) -> Result<Self, BatchError> {
         policy.validate()?;
         let (coupling, half_life) = (Coupling::default(), None);
-        Ok(Self { policy, coupling, half_life, sequence_length, state })
+        let first_sequences = state.first_sequences;
+        Ok(Self { policy, coupling, half_life, sequence_length, first_sequences, state })
     }
 
     /// The same, with an optimizer whose constants follow the batch.
@@ -187,7 +207,8 @@ impl BatchController {
         Self { half_life, ..self }
     }
 
-    /// The same, in another state: how a resumed run goes on.
+    /// The same, in another state: how a resumed run goes on. Where the state came from another
+    /// controller, [`heed`](Self::heed) says so.
     #[must_use]
     pub fn with_state(self, state: BatchControllerState) -> Self {
         Self { state, ..self }
@@ -242,6 +263,8 @@ impl BatchController {
         if let Some(sequences) = self.scheduled(stage.start_tokens) {
             self.state.batch_sequences = sequences;
         }
+        self.state.stage_sequences = Some(self.state.batch_sequences);
+        self.state.told = Some(self.told());
         let first_tokens = self.state.batch_sequences * self.sequence_length;
         let plateau = self.policy.plateau();
         self.state.plateau = plateau.map(|s| PlateauState::new(s, &stage, first_tokens));

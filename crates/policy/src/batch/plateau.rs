@@ -81,6 +81,21 @@ impl PlateauState {
         }
     }
 
+    /// The same for a stage that has begun, of which `before` knows and in which the batch has grown
+    /// by `growth`.
+    pub(super) fn carried(mut self, before: Option<&Self>, growth: f64) -> Self {
+        if let Some(before) = before {
+            self.weights.clone_from(&before.weights);
+            self.settled_at = before.settled_at;
+            self.cooldown_until = before.cooldown_until.saturating_sub(before.steps);
+            self.alpha_spent = before.alpha_spent;
+            self.looks = before.looks;
+        }
+        self.stage_steps /= growth;
+        self.window = empty_window(self.weights.len(), self.stage_steps);
+        self
+    }
+
     /// Takes in one optimizer step.
     ///
     /// `alpha_earned` is the part of alpha that the elapsed share of the stage has released.

@@ -27,7 +27,7 @@ fn normal_quantile(probability: f64) -> f64 {
 ///
 /// The variance of a least-squares slope over `n` equal steps is `12 s² / n³`, hence
 /// `n = (12 (z_alpha + z_power)² s² / δ²)^(1/3)`. `alpha` is the level of one look; a stage spends
-/// its own over several, so ask with about a tenth of it.
+/// its own over several, so that the windows that are used are longer than this.
 #[must_use]
 pub fn window_steps_needed(delta: f64, noise_sd: f64, power: f64, alpha: f64) -> u64 {
     let z = normal_quantile(1.0 - alpha) + normal_quantile(power);

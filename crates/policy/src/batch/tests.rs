@@ -6,6 +6,7 @@ mod errors;
 mod golden;
 mod growth;
 mod modes;
+mod revising;
 
 use terrace_base::{Seed, SeedStream, Tokens};
 

@@ -7,6 +7,7 @@ use terrace_checkpoint::{RunLayout, RunLock};
 use terrace_config::{Loaded, Revision, RunConfig, RunPlan};
 
 use super::history::{History, Occasion, Parent, write};
+use super::refuse_foreign;
 use super::stopped::StoppedRun;
 use crate::Error;
 
@@ -33,6 +34,7 @@ pub fn branch(
         let there = Vec::new();
         return Err(Error::NoSuchCheckpoint { path: parent.layout.root.clone(), at: 0, there });
     };
+    refuse_foreign(&layout, &[layout.history(), layout.upscaled(), layout.initial()])?;
     let lock = RunLock::acquire(&layout)?;
     let store = lock.store()?;
     // Checkpoints without a run file: not what a branch that was killed leaves.

@@ -1,17 +1,13 @@
 //! What becomes of the batch when its settings change in a run that has begun.
 
-use terrace_base::Tokens;
-use terrace_policy::batch::{StageBatch, StageInfo};
-
-use super::batch_controller;
 use super::history::{History, HistoryEntry};
 use crate::Error;
 use crate::trainer::Trainer;
 
 impl Trainer<'_> {
     /// Holds to what the run has followed since it had seen so many tokens, to where it goes back:
-    /// neither the state there nor the decisions there know of it.
-    pub(crate) fn follow_since(&mut self, tokens_seen: Tokens) -> Result<(), Error> {
+    /// the decisions there do not know of it.
+    pub(crate) fn follow_since(&mut self, tokens_seen: terrace_base::Tokens) -> Result<(), Error> {
         let history = History::open(&self.layout)?;
         let entries = history.entries().iter().filter(|entry| entry.tokens_seen >= tokens_seen);
         let since: Vec<HistoryEntry> = entries.cloned().collect();
@@ -22,47 +18,20 @@ impl Trainer<'_> {
                 self.logs.decision(decision)?;
             }
         }
-        self.heed_batch_changes(&since)
+        self.heed_settings()
     }
 
-    /// Begins the controller anew if a configuration that the run follows since its checkpoint has
-    /// other batch settings: what was learnt under the others is no evidence for these.
+    /// Has the controller go on from a state that may have been saved under other settings: by this
+    /// run before they were changed, or by the run that this one is a child of.
     ///
-    /// The batch itself stays as it is, unless `batch.initial_tokens` says another or the mode has
-    /// a schedule. The rest of the stage counts as the stage.
-    pub(crate) fn heed_batch_changes(&mut self, pending: &[HistoryEntry]) -> Result<(), Error> {
-        let mut keys =
-            pending.iter().flat_map(|entry| &entry.changes).map(|change| change.key.as_str());
-        if !keys.clone().any(|key| key.starts_with("batch.")) {
-            return Ok(());
-        }
-        let is_set = keys.any(|key| key == "batch.initial_tokens");
-        let mut controller = batch_controller(&self.config)?;
-        let carried = self.controller.batch_sequences();
-        let batch = if is_set { controller.batch_sequences() } else { carried };
+    /// The state itself knows under which, so that nothing else has to be asked.
+    pub(crate) fn heed_settings(&mut self) -> Result<(), Error> {
         let progress = self.state.progress;
         let current = self.stages.get(progress.stage).filter(|_| progress.entered);
-        let left = current.map_or(0, |stage| stage.sequences - progress.stage_sequences);
-        let (Some(stage), true) = (current, left > 0) else {
-            // The next stage begins with it.
-            if is_set {
-                self.controller = controller;
-            }
-            return Ok(());
-        };
-        let weights = self.controller.reference_weights();
-        let mut decision = controller.on_stage_start(StageInfo {
-            index: progress.stage,
-            start_tokens: progress.tokens_seen,
-            budget_tokens: Tokens(left * self.config.training.sequence_length as u64),
-            batch: StageBatch::Sequences(batch),
-            settle_tokens: Tokens(0),
-            reference_weights: weights.unwrap_or(&stage.reference_weights).to_vec(),
-            trained_parameters: stage.trained_parameters,
-        });
-        decision.from_sequences = carried;
-        decision.reason = format!("other batch settings: {}", decision.reason);
-        self.controller = controller;
-        self.decided(&decision)
+        let budget = current.map(|stage| stage.budget);
+        match self.controller.heed(progress.tokens_seen, budget) {
+            Some(decision) => self.decided(&decision),
+            None => Ok(()),
+        }
     }
 }

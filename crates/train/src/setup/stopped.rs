@@ -98,9 +98,30 @@ impl StoppedRun {
             });
         }
         if let Some(state) = &self.state {
+            self.refuse_other_draws(state, config)?;
             mixture_schedule(config, &plan)?.validate(&state.cursor)?;
         }
         Ok(plan)
+    }
+
+    /// What is to be passed over is known by its place in the run: another order of draws would put
+    /// other text there.
+    fn refuse_other_draws(&self, state: &RunState, config: &RunConfig) -> Result<(), Error> {
+        let here = state.cursor.index().0;
+        let ahead = state.journal.skips().iter().find(|skip| skip.end > here);
+        let Some(skip) = ahead.filter(|_| draws(config) != draws(&self.in_force.config)) else {
+            return Ok(());
+        };
+        let length = config.training.sequence_length as u64;
+        let reason = format!(
+            "the run went back for a loss spike, and is to pass over the sequences {} to {}, which \
+             another mixture would draw elsewhere; resume it until it has seen {} tokens, then change \
+             the mixture",
+            skip.start,
+            skip.end - 1,
+            format_grouped(skip.end * length)
+        );
+        Err(Error::Past { reason })
     }
 
     /// Has the run follow a revised configuration from its checkpoint on.
@@ -196,6 +217,12 @@ impl StoppedRun {
         );
         Ok(decision)
     }
+}
+
+/// What decides which text is drawn where.
+fn draws(config: &RunConfig) -> Vec<impl PartialEq + '_> {
+    let stages = config.stages.iter();
+    stages.map(|s| (s.budget_tokens, &s.mixture, &s.mixture_end, &s.mixture_changes)).collect()
 }
 
 /// Where a run stands in the stages of its configuration.

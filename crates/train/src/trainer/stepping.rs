@@ -17,6 +17,7 @@ impl Trainer<'_> {
         batch: &StepBatch,
         applied: &Applied,
         losses: &[ObservedLoss],
+        is_spike: bool,
         begin: Instant,
     ) -> StepRecord {
         let tokens = batch.draws.len() as u64 * self.config.training.sequence_length as u64;
@@ -47,6 +48,7 @@ impl Trainer<'_> {
             noise_trace: noise.map(|noise| noise.noise_trace),
             noise_gradient_square: noise.map(|noise| noise.gradient_square),
             noise_sample: applied.noise,
+            is_spike,
             token_digest: batch.token_digest(),
             seconds,
             tokens_per_second: tokens as f64 / seconds,

@@ -12,8 +12,6 @@ use crate::batch::statistics::{Line, window_steps_needed};
 
 /// The chance with which a window of the length that is printed would see a loss at rest.
 const POWER: f64 = 0.8;
-/// A look spends about so much of a stage's alpha.
-const LOOK_SHARE: f64 = 0.1;
 
 impl BatchController {
     pub(super) fn observe_loss(
@@ -157,12 +155,12 @@ impl BatchController {
     }
 }
 
-/// The steps in which the test can see the threshold when the noise of a step has `share` of its
-/// variance, at the least.
+/// The steps in which one look can see the threshold when the noise of a step has `share` of its
+/// variance, at the least: what a plan shows.
 fn window_at(settings: &PlateauSettings, evidence: &Evidence, delta: f64, share: f64) -> u64 {
     let rho = evidence.autocorrelation.clamp(0.0, 0.98);
     let long_run = evidence.noise_sd * ((1.0 + rho) / (1.0 - rho)).sqrt();
-    window_steps_needed(delta, long_run * share.sqrt(), POWER, LOOK_SHARE * settings.alpha)
+    window_steps_needed(delta, long_run * share.sqrt(), POWER, settings.alpha)
 }
 
 fn outcome(response: &Response) -> String {
