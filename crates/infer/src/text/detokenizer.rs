@@ -86,6 +86,7 @@ impl Detokenizer {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
 
@@ -131,17 +132,19 @@ mod tests {
         assert!(found[found.len() - 1].contains(INCOMPLETE), "{found:?}");
     }
 
+    static BYTE_LEVEL: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| tokenizer("byte_level.json"));
+
     proptest! {
         #[test]
         fn pieces_are_the_text_of_the_whole(text in "[a-z 数学\n🙂]{1,20}", at in 0usize..20) {
-            let tokenizer = tokenizer("byte_level.json");
+            let tokenizer = &*BYTE_LEVEL;
             let tokens = tokenizer.encode(&format!("x{text}")).unwrap();
             let at = at.min(tokens.len() - 1).max(1);
             let (prompt, rest) = tokens.split_at(at.min(tokens.len()));
             let before = tokenizer.decode(prompt).unwrap();
             let before = before.trim_end_matches(INCOMPLETE).len();
             let all = tokenizer.decode(&tokens).unwrap();
-            prop_assert_eq!(pieces(&tokenizer, prompt, rest).concat(), &all[before..]);
+            prop_assert_eq!(pieces(tokenizer, prompt, rest).concat(), &all[before..]);
         }
     }
 }
