@@ -28,7 +28,8 @@ struct Rows {
 /// The rotations of some rows.
 enum Turns {
     Host(Rotations),
-    Device(Tensor<4>, Tensor<4>),
+    /// Cosines and sines.
+    Device(Box<[Tensor<4>; 2]>),
 }
 
 impl Runner {
@@ -102,7 +103,7 @@ impl Runner {
             let host = |x: Tensor<4>| HostTensor::new(x).to_vec();
             Turns::Host(Rotations { cos: host(cos), sin: host(sin), half })
         } else {
-            Turns::Device(cos, sin)
+            Turns::Device(Box::new([cos, sin]))
         };
         Rows { spans, x, turns }
     }
@@ -132,7 +133,8 @@ fn turn(x: Tensor<2>, turns: &Turns, head: usize) -> Tensor<2> {
     let [rows, width] = x.dims();
     match turns {
         Turns::Host(rotations) => HostTensor::change(x, |x| rotate(x, rotations, false)),
-        Turns::Device(cos, sin) => {
+        Turns::Device(turns) => {
+            let [cos, sin] = &**turns;
             rope(x.reshape([1, rows, width / head, head]), cos.clone(), sin.clone())
                 .reshape([rows, width])
         }

@@ -45,11 +45,11 @@ impl DeviceCache {
     pub(super) fn copy(&mut self, from: usize, to: usize, count: usize) {
         let shape = self.shape;
         for slots in &mut self.layers {
-            for i in 0..2 {
-                let rows = slots[from][i].clone().narrow(2, 0, count);
-                change(&mut slots[to][i], |x| {
-                    x.slice_assign([0..1, 0..shape.kv_heads, 0..count, 0..shape.head_dim], rows)
-                });
+            let donors = slots[from].clone();
+            for (target, donor) in slots[to].iter_mut().zip(donors) {
+                let rows = donor.narrow(2, 0, count);
+                let places = [0..1, 0..shape.kv_heads, 0..count, 0..shape.head_dim];
+                change(target, |x| x.slice_assign(places, rows));
             }
         }
     }
