@@ -201,6 +201,22 @@ fn a_common_beginning_is_computed_once() {
 }
 
 #[test]
+fn the_composed_cache_shares_beginnings_too() {
+    let header = tokens(1, 90);
+    let request = |i: u64| Request::score(&header, &tokens(20 + i, 4));
+    let composed = EngineOptions { composed: true, ..options() };
+    let mut sharing = engine(composed);
+    let answers = ask(&mut sharing, (0..3).map(request).collect());
+    assert_eq!(sharing.counts().shared, 2 * 89);
+    for (i, shared) in (0..).zip(answers) {
+        let fresh = one(&mut engine(options()), request(i));
+        for (a, b) in fresh.prompt_scores.iter().zip(&shared.prompt_scores) {
+            assert!((a.log_probability - b.log_probability).abs() < 2e-4);
+        }
+    }
+}
+
+#[test]
 fn requests_wait_for_a_slot_and_can_be_cancelled() {
     let mut engine = engine(EngineOptions { slots: 2, ..options() });
     let ids: Vec<_> =
