@@ -2,6 +2,7 @@
 
 mod controller;
 mod dashboard;
+mod generate;
 mod kill;
 mod run;
 mod steer;
@@ -31,6 +32,7 @@ fn help_lists_the_verbs() {
         "compare",
         "probe-batch",
         "export",
+        "generate",
         "bench",
         "doctor",
     ];

@@ -1,5 +1,6 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
+mod generate;
 mod parse;
 mod replay;
 mod simulate;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use terrace_config::{Bytes, DeviceChoice, Recompute};
 
+pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::replay::ReplayArgs;
@@ -109,6 +111,8 @@ pub(crate) enum Verb {
     ProbeBatch(ProbeBatchArgs),
     /// Write a run's checkpoint as a Hugging Face folder
     Export(ExportArgs),
+    /// Continue a prompt, or a file of prompts
+    Generate(GenerateArgs),
     /// Measure speed and memory
     Bench(BenchArgs),
     /// Say what this machine offers, and what is missing

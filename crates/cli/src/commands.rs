@@ -5,9 +5,11 @@ mod branch;
 mod compare;
 mod doctor;
 mod export;
+mod generate;
 mod init;
 mod inspect;
 mod mix;
+mod model;
 mod plan;
 mod prepare;
 mod probe;
@@ -41,6 +43,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Compare(args) => compare::run(&args, context),
         Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
+        Verb::Generate(args) => generate::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),
     }

@@ -84,6 +84,15 @@ impl Context {
         }
     }
 
+    /// Writes text that is data to stdout, as it is and at once.
+    pub(crate) fn stream(&self, text: &str) {
+        self.bars().suspend(|| {
+            let mut stdout = io::stdout().lock();
+            // A reader that has gone away is not an error of ours.
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        });
+    }
+
     /// Writes data as one JSON object to stdout.
     pub(crate) fn data(&self, data: &impl Serialize) {
         self.bars().suspend(|| write_json(data));

@@ -13,6 +13,7 @@
 mod attention;
 mod attention_backward;
 mod buffer;
+mod cached_attention;
 mod cross_entropy;
 mod elementwise;
 mod exponential;
@@ -27,6 +28,7 @@ mod update;
 pub use attention::{AttentionShape, Documents, attention_forward};
 pub use attention_backward::{AttentionGradients, attention_backward};
 pub use buffer::Buffer;
+pub use cached_attention::{CachedSpan, cached_attention};
 pub use elementwise::add_assign;
 pub use gate::{gate_backward, gate_forward};
 pub use norm::{norm_backward, norm_forward, norm_scale};

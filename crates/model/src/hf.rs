@@ -6,12 +6,14 @@ mod describe;
 mod folder;
 mod load;
 mod save;
+mod special;
 mod write;
 
 pub use describe::{Summary, WeightFile, describe};
 pub use folder::{Folder, companions};
 pub use load::load;
 pub use save::{SaveOptions, save};
+pub use special::end_of_text;
 pub use write::{FolderWriter, WrittenFile, copy_companions};
 
 pub(crate) const CONFIG: &str = "config.json";

@@ -230,7 +230,7 @@ simd! {
 
 /// The largest element, at least `least`; NaN is passed over here and comes back by the sum.
 #[inline(always)]
-fn maximum_of(row: &[f32], least: f32) -> f32 {
+pub(super) fn maximum_of(row: &[f32], least: f32) -> f32 {
     let mut lanes = [least; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -244,7 +244,7 @@ fn maximum_of(row: &[f32], least: f32) -> f32 {
 
 /// Replaces each element by `exp(x − maximum)`; gives their sum.
 #[inline(always)]
-fn exponentials(row: &mut [f32], maximum: f32) -> f32 {
+pub(super) fn exponentials(row: &mut [f32], maximum: f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {

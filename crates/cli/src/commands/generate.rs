@@ -1,0 +1,197 @@
+//! `terrace generate`: continuations of a prompt or of a file of prompts.
+
+mod drive;
+mod prompts;
+
+use std::io;
+
+use serde::Serialize;
+use terrace_base::fs::AtomicFile;
+use terrace_completion::{Completion, Error, Event, Request, Sampling};
+use terrace_infer::{Engine, EngineOptions};
+use terrace_tokenizer::Tokenizer;
+
+use self::drive::{Speed, drive};
+use self::prompts::{Prompt, read};
+use super::model;
+use crate::args::GenerateArgs;
+use crate::context::Context;
+use crate::device;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::progress::{Progress, Unit};
+
+/// The tokens of a continuation where nobody says how many.
+const NEW_TOKENS: usize = 128;
+
+/// One answer.
+#[derive(Serialize)]
+struct Answer<'a> {
+    prompt: &'a str,
+    text: &'a str,
+    tokens: Vec<u32>,
+    finish_reason: terrace_completion::FinishReason,
+}
+
+/// The answer to one prompt, for programs.
+#[derive(Serialize)]
+struct Single<'a> {
+    #[serde(flatten)]
+    answer: Answer<'a>,
+    speed: Speed,
+}
+
+/// What is told of a file's answers.
+#[derive(Serialize)]
+struct Summary<'a> {
+    prompts: usize,
+    output: &'a std::path::Path,
+    speed: Speed,
+}
+
+/// Continues what was given.
+pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let prompts = match (&args.prompt, &args.input) {
+        (Some(text), _) => vec![Prompt { text: text.clone(), place: None }],
+        (None, Some(file)) => read(file)?,
+        (None, None) => unreachable!("one of them is required"),
+    };
+    let device = device::open(args.device, context)?;
+    let loaded = model::load(&args.model, &device)?;
+    let room = loaded.model.architecture.max_position_embeddings as usize;
+    let requests = requests(args, &prompts, &loaded.tokenizer, room)?;
+    let longest = requests.iter().map(|request| request.prompt.len() + request.max_new_tokens);
+    let options = EngineOptions {
+        slots: usize::from(args.batch).min(requests.len()).max(1),
+        context_length: longest.max().unwrap_or(1).clamp(1, room),
+        batch_invariant: args.batch_invariant,
+        end_of_text: loaded.end_of_text,
+        ..EngineOptions::default()
+    };
+    let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
+    if args.prompt.is_some() {
+        single(&mut engine, &prompts[0], requests, context)
+    } else {
+        file(args, &mut engine, &prompts, requests, context)
+    }
+}
+
+/// Answers one prompt, as the text comes.
+fn single(
+    engine: &mut Engine,
+    prompt: &Prompt,
+    requests: Vec<Request>,
+    context: &Context,
+) -> Result<ExitCode, CliError> {
+    let streams = !context.json;
+    let (answers, speed) = drive(engine, requests, |_, event| {
+        if let (true, Event::Token { text, .. } | Event::Finished { text, .. }) = (streams, event) {
+            context.stream(text);
+        }
+    })
+    .map_err(|(_, error)| refused(prompt, error))?;
+    if streams {
+        context.stream("\n");
+        context.note(&speed.to_string());
+    } else {
+        context.data(&Single { answer: answer(prompt, &answers[0]), speed });
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Answers a file.
+fn file(
+    args: &GenerateArgs,
+    engine: &mut Engine,
+    prompts: &[Prompt],
+    requests: Vec<Request>,
+    context: &Context,
+) -> Result<ExitCode, CliError> {
+    let progress = Progress::start(context, "generating", Unit::Count, Some(prompts.len() as u64));
+    let (mut done, mut tokens) = (0, 0);
+    let (answers, speed) = drive(engine, requests, |_, event| {
+        match event {
+            Event::Token { .. } => tokens += 1,
+            Event::Finished { .. } => done += 1,
+            Event::Prompt(_) => {}
+        }
+        progress.update(done, || format!("{tokens} tokens"));
+    })
+    .map_err(|(index, error)| refused(&prompts[index.unwrap_or(0)], error))?;
+    progress.finish();
+    let mut lines = String::new();
+    for (prompt, completion) in prompts.iter().zip(&answers) {
+        let line = serde_json::to_string(&answer(prompt, completion)).expect("plain data");
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    let Some(output) = &args.output else {
+        context.stream(&lines);
+        context.note(&speed.to_string());
+        return Ok(ExitCode::Done);
+    };
+    write(output, &lines).map_err(|error| CliError::environment(error).at(output))?;
+    let summary = Summary { prompts: prompts.len(), output, speed };
+    context
+        .answer(&summary, || format!("{}: {} answers\n{speed}", output.display(), prompts.len()));
+    Ok(ExitCode::Done)
+}
+
+fn write(path: &std::path::Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.commit()
+}
+
+fn answer<'a>(prompt: &'a Prompt, completion: &'a Completion) -> Answer<'a> {
+    Answer {
+        prompt: &prompt.text,
+        text: &completion.text,
+        tokens: completion.tokens.iter().map(|score| score.token).collect(),
+        finish_reason: completion.finish_reason,
+    }
+}
+
+fn requests(
+    args: &GenerateArgs,
+    prompts: &[Prompt],
+    tokenizer: &Tokenizer,
+    room: usize,
+) -> Result<Vec<Request>, CliError> {
+    let sampling = if args.temperature == 0.0 {
+        Sampling::Greedy
+    } else {
+        let (temperature, top_p, seed) = (args.temperature, args.top_p, args.seed);
+        Sampling::Nucleus { temperature, top_p, seed }
+    };
+    let stop: Vec<String> = args.stop.iter().map(|stop| stop.replace("\\n", "\n")).collect();
+    let request = |prompt: &Prompt| {
+        let tokens = tokenizer.encode(&prompt.text).map_err(CliError::input)?;
+        let left = room.saturating_sub(tokens.len());
+        Ok(Request {
+            max_new_tokens: args.max_new_tokens.unwrap_or(NEW_TOKENS.min(left)),
+            sampling,
+            stop: stop.clone(),
+            prompt: tokens,
+            ..Request::default()
+        })
+    };
+    prompts.iter().map(request).collect()
+}
+
+/// A request that the model does not take is the user's; what fails later is the device's.
+fn refused(prompt: &Prompt, error: Error) -> CliError {
+    let message = match &prompt.place {
+        Some(place) => format!("{place}: {error}"),
+        None => error.to_string(),
+    };
+    match error {
+        Error::Device(_) => CliError::device(error.to_string()),
+        Error::TooLong { .. } => {
+            CliError::input(message).with_help("ask for fewer tokens with --max-new-tokens")
+        }
+        _ => CliError::input(message),
+    }
+}

@@ -1,0 +1,150 @@
+//! New positions through the layers.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use terrace_config::Architecture;
+use terrace_kernels::host::{HostTensor, Rotations, gate_forward, is_host, rotate};
+use terrace_kernels::{RopeTable, rms_norm, rope, swiglu};
+
+use crate::cache::{Cache, Span};
+use crate::{LayerWeights, Weights};
+
+/// A model, its cache, and how rows are put together.
+pub(crate) struct Runner {
+    pub(crate) weights: Weights,
+    pub(crate) cache: Cache,
+    rope: RopeTable,
+    device: Device,
+    /// Every row goes through every operation alone.
+    row_by_row: bool,
+}
+
+/// Rows that go through the operations together.
+struct Rows {
+    spans: Vec<Span>,
+    x: Tensor<2>,
+    turns: Turns,
+}
+
+/// The rotations of some rows.
+enum Turns {
+    Host(Rotations),
+    /// Cosines and sines.
+    Device(Box<[Tensor<4>; 2]>),
+}
+
+impl Runner {
+    pub(crate) fn new(weights: Weights, cache: Cache, length: usize, row_by_row: bool) -> Self {
+        let device = weights.device();
+        let Architecture { head_dim, rope_theta, .. } = weights.architecture;
+        let rope = RopeTable::new(length, head_dim as usize, rope_theta, &device);
+        Self { weights, cache, rope, device, row_by_row }
+    }
+
+    /// Computes the positions of the spans and keeps their keys and values; gives the last residual
+    /// stream, in pieces of rows as they were put together.
+    ///
+    /// Layer by layer whatever the pieces, so that a layer's weights are read once where they stay
+    /// in a cache of the processor.
+    pub(crate) fn run(&mut self, tokens: &[u32], spans: &[Span]) -> Vec<Tensor<2>> {
+        let mut pieces = self.pieces(tokens, spans);
+        let architecture = &self.weights.architecture;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            for rows in &mut pieces {
+                run_layer(architecture, layer, index, rows, &mut self.cache);
+            }
+        }
+        pieces.into_iter().map(|rows| rows.x).collect()
+    }
+
+    /// The logits of some rows of the residual stream, `[rows, v]` row-major.
+    pub(crate) fn logits(&self, x: Tensor<2>) -> Vec<f32> {
+        let [rows, _] = x.dims();
+        let epsilon = self.weights.architecture.rms_norm_eps;
+        let of = |x: Tensor<2>| {
+            let normed = rms_norm(x, self.weights.norm.clone(), epsilon);
+            let logits = self.weights.lm_head.forward(normed).into_data();
+            logits.try_to_vec::<f32>().expect("logits are f32")
+        };
+        if self.row_by_row {
+            (0..rows).flat_map(|row| of(x.clone().narrow(0, row, 1))).collect()
+        } else {
+            of(x)
+        }
+    }
+
+    fn pieces(&self, tokens: &[u32], spans: &[Span]) -> Vec<Rows> {
+        if !self.row_by_row {
+            return vec![self.rows(tokens, spans.to_vec())];
+        }
+        let single = |span: &Span| {
+            let Span { slot, start, count } = *span;
+            (start..start + count).map(move |start| Span { slot, start, count: 1 })
+        };
+        spans
+            .iter()
+            .flat_map(single)
+            .zip(tokens)
+            .map(|(span, token)| self.rows(&[*token], vec![span]))
+            .collect()
+    }
+
+    fn rows(&self, tokens: &[u32], spans: Vec<Span>) -> Rows {
+        let count = tokens.len();
+        let integers = |values: Vec<i32>| -> Tensor<1, Int> {
+            Tensor::from_data(TensorData::new(values, [count]), &self.device)
+        };
+        let ids = integers(tokens.iter().map(|token| *token as i32).collect());
+        let x = self.weights.embed_tokens.clone().select(0, ids);
+        let positions = spans.iter().flat_map(|span| span.start..span.start + span.count);
+        let positions = integers(positions.map(|position| position as i32).collect());
+        let (cos, sin) = self.rope.lookup(positions, [1, count]);
+        let turns = if is_host(&self.device) {
+            let half = cos.dims()[3];
+            let host = |x: Tensor<4>| HostTensor::new(x).to_vec();
+            Turns::Host(Rotations { cos: host(cos), sin: host(sin), half })
+        } else {
+            Turns::Device(Box::new([cos, sin]))
+        };
+        Rows { spans, x, turns }
+    }
+}
+
+fn run_layer(
+    architecture: &Architecture,
+    layer: &LayerWeights,
+    index: usize,
+    rows: &mut Rows,
+    cache: &mut Cache,
+) {
+    let epsilon = architecture.rms_norm_eps;
+    let head = architecture.head_dim as usize;
+    let x = rows.x.clone();
+    let normed = rms_norm(x.clone(), layer.input_layernorm.clone(), epsilon);
+    let q = turn(layer.q_proj.forward(normed.clone()), &rows.turns, head);
+    let k = turn(layer.k_proj.forward(normed.clone()), &rows.turns, head);
+    let v = layer.v_proj.forward(normed);
+    let x = x + layer.o_proj.forward(cache.attend(index, &rows.spans, q, k, v));
+    let normed = rms_norm(x.clone(), layer.post_attention_layernorm.clone(), epsilon);
+    let (gate, up) = (layer.gate_proj.forward(normed.clone()), layer.up_proj.forward(normed));
+    rows.x = x + layer.down_proj.forward(gated(gate, up));
+}
+
+fn turn(x: Tensor<2>, turns: &Turns, head: usize) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    match turns {
+        Turns::Host(rotations) => HostTensor::change(x, |x| rotate(x, rotations, false)),
+        Turns::Device(turns) => {
+            let [cos, sin] = &**turns;
+            rope(x.reshape([1, rows, width / head, head]), cos.clone(), sin.clone())
+                .reshape([rows, width])
+        }
+    }
+}
+
+fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    let (device, shape) = (gate.device(), gate.dims());
+    if !is_host(&device) {
+        return swiglu(gate, up);
+    }
+    gate_forward(&HostTensor::new(gate), &HostTensor::new(up)).into_tensor(shape, &device)
+}

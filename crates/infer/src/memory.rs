@@ -1,0 +1,116 @@
+//! What fits beside what: the bytes of weights and cache.
+
+use terrace_config::Architecture;
+
+/// How the weights are stored; norms and, but for f32, the embedding are in 16 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// Four bytes each.
+    F32,
+    /// Two bytes each.
+    Bf16,
+    /// One byte each in every linear map, with a scale of 16 bits for every 32; the embedding in
+    /// BF16, and the projection to the vocabulary with it where it is tied.
+    Int8,
+}
+
+/// The bytes of a model's weights.
+///
+/// # Units
+///
+/// Bytes.
+#[must_use]
+pub fn weights_bytes(architecture: &Architecture, format: WeightFormat) -> u64 {
+    let parameters = architecture.parameter_count();
+    let a = architecture;
+    let queries = a.num_attention_heads * a.head_dim;
+    let keys = a.num_key_value_heads * a.head_dim;
+    let layer = a.hidden_size * (2 * queries + 2 * keys + 3 * a.intermediate_size);
+    let head = if a.tie_word_embeddings { 0 } else { a.vocab_size * a.hidden_size };
+    let linear = a.num_hidden_layers * layer + head;
+    match format {
+        WeightFormat::F32 => 4 * parameters,
+        WeightFormat::Bf16 => 2 * parameters,
+        WeightFormat::Int8 => 2 * (parameters - linear) + linear + 2 * linear.div_ceil(32),
+    }
+}
+
+/// The bytes of keys and values of `sequences` sequences of `length` positions.
+///
+/// # Units
+///
+/// Bytes, `element_bytes` for each number.
+#[must_use]
+pub fn cache_bytes(
+    architecture: &Architecture,
+    element_bytes: u64,
+    sequences: u64,
+    length: u64,
+) -> u64 {
+    let a = architecture;
+    2 * a.num_hidden_layers
+        * a.num_key_value_heads
+        * a.head_dim
+        * element_bytes
+        * sequences
+        * length
+}
+
+/// The sequences of `length` positions whose cache fits beside the weights in `bytes`.
+#[must_use]
+pub fn sequences_that_fit(
+    architecture: &Architecture,
+    format: WeightFormat,
+    element_bytes: u64,
+    length: u64,
+    bytes: u64,
+) -> u64 {
+    let one = cache_bytes(architecture, element_bytes, 1, length);
+    bytes.saturating_sub(weights_bytes(architecture, format)) / one.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn yi_9b() -> Architecture {
+        Architecture {
+            hidden_size: 4096,
+            intermediate_size: 11008,
+            num_hidden_layers: 48,
+            num_attention_heads: 32,
+            num_key_value_heads: 4,
+            head_dim: 128,
+            vocab_size: 64000,
+            max_position_embeddings: 4096,
+            rms_norm_eps: 1e-6,
+            rope_theta: 10000.0,
+            tie_word_embeddings: false,
+            initializer_range: 0.02,
+        }
+    }
+
+    #[test]
+    fn yi_9b_fits_a_card_of_24_gib() {
+        let yi = yi_9b();
+        let room = 24 * GIB - 3 * GIB / 2;
+        assert_eq!(weights_bytes(&yi, WeightFormat::Bf16), 2 * 8_829_407_232);
+        // 96 KiB a token.
+        assert_eq!(cache_bytes(&yi, 2, 1, 4096), 4096 * 96 * 1024);
+        let beside = |format| sequences_that_fit(&yi, format, 2, 4096, room);
+        assert!(beside(WeightFormat::Bf16) >= 12, "{}", beside(WeightFormat::Bf16));
+        assert!(beside(WeightFormat::Int8) >= 32, "{}", beside(WeightFormat::Int8));
+        assert_eq!([beside(WeightFormat::Bf16), beside(WeightFormat::Int8)], [16, 36]);
+        assert_eq!(beside(WeightFormat::F32), 0);
+    }
+
+    #[test]
+    fn a_tied_projection_is_stored_once() {
+        let tied = Architecture { tie_word_embeddings: true, ..yi_9b() };
+        for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
+            assert!(weights_bytes(&tied, format) < weights_bytes(&yi_9b(), format));
+        }
+    }
+}
