@@ -154,15 +154,20 @@ mod tests {
 
     #[test]
     fn offsets_are_where_the_text_of_the_tokens_before_ends() {
-        for name in ["byte_level.json", "byte_fallback.json"] {
+        // The tokenizer with `▁` puts a space before the text, which its decoder drops.
+        for (name, dropped) in [("byte_level.json", 0), ("byte_fallback.json", 1)] {
             let vocabulary = vocabulary(name);
             let text = "Steps are for\n\n  display 你好, 鲸🙂 naïve";
             let ids = vocabulary.tokenizer.encode(text).unwrap();
+            let lengths = vocabulary.tokenizer.byte_lengths();
             let mut offsets = Offsets::new(&vocabulary);
+            let mut bytes = 0_usize;
             for (place, id) in ids.iter().enumerate() {
-                let before = vocabulary.text(&ids[..place]);
-                let whole = before.trim_end_matches(REPLACEMENT).chars().count();
-                assert_eq!(offsets.next(*id), whole, "{name}: token {place} behind {before:?}");
+                let before = bytes.saturating_sub(dropped);
+                let ended = |(at, c): &(usize, char)| at + c.len_utf8() <= before;
+                let whole = text.char_indices().filter(ended).count();
+                assert_eq!(offsets.next(*id), whole, "{name}: token {place}, byte {before}");
+                bytes += lengths[*id as usize] as usize;
             }
             offsets.end_run();
             assert_eq!(offsets.at, vocabulary.text(&ids).chars().count());
