@@ -5,6 +5,7 @@ mod dashboard;
 mod generate;
 mod kill;
 mod run;
+mod serve;
 mod steer;
 mod support;
 mod upscale;
@@ -33,6 +34,7 @@ fn help_lists_the_verbs() {
         "probe-batch",
         "export",
         "generate",
+        "serve",
         "bench",
         "doctor",
     ];

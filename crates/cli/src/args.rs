@@ -3,6 +3,7 @@
 mod generate;
 mod parse;
 mod replay;
+mod serve;
 mod simulate;
 mod steer;
 mod upscale;
@@ -16,6 +17,7 @@ pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::replay::ReplayArgs;
+pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::simulate::{BenchPlateauArgs, SimulateArgs};
 pub(crate) use self::steer::{
     BranchArgs, CompareArgs, Coupling, InitArgs, MixArgs, ProbeBatchArgs, ResumeArgs,
@@ -113,6 +115,8 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     /// Continue a prompt, or a file of prompts
     Generate(GenerateArgs),
+    /// Answer OpenAI's protocol over HTTP
+    Serve(ServeArgs),
     /// Measure speed and memory
     Bench(BenchArgs),
     /// Say what this machine offers, and what is missing

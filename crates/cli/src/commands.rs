@@ -16,6 +16,7 @@ mod probe;
 mod replay;
 mod resume;
 mod revision;
+mod serve;
 mod simulate;
 mod train;
 mod training;
@@ -44,6 +45,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::Generate(args) => generate::run(&args, context),
+        Verb::Serve(args) => serve::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),
     }

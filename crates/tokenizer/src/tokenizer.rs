@@ -61,9 +61,23 @@ impl Tokenizer {
     ///
     /// The text is longer than 4 GiB once normalised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_as(text, true)
+    }
+
+    /// The ids of a text in which special tokens, as they are written, become their ids: for texts
+    /// whose writer may end a document, such as a prompt or a filled-in chat template.
+    ///
+    /// # Errors
+    ///
+    /// The text is longer than 4 GiB once normalised.
+    pub fn encode_with_specials(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_as(text, false)
+    }
+
+    fn encode_as(&self, text: &str, specials_as_text: bool) -> Result<Vec<u32>> {
         let options = EncodeOptions {
             add_special_tokens: false,
-            encode_special_tokens: true,
+            encode_special_tokens: specials_as_text,
             padding: Override::Off,
             truncation: Override::Off,
         };

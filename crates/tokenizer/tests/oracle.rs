@@ -83,6 +83,21 @@ fn special_tokens_in_a_text_are_text() {
 }
 
 #[test]
+fn special_tokens_of_a_prompt_become_their_ids() {
+    for (name, special) in NAMES.into_iter().zip(["<|endoftext|>", "<|end_of_text|>", "</s>"]) {
+        let (tokenizer, theirs) = (load(name), Oracle::from_file(fixture(name)).unwrap());
+        let id = tokenizer.token_id(special).unwrap();
+        assert_eq!(tokenizer.encode_with_specials(special).unwrap(), [id], "{name}");
+        let text = format!("before{special}after {special}");
+        let ids = tokenizer.encode_with_specials(&text).unwrap();
+        assert_eq!(ids, oracle_ids(&theirs, &text), "{name}");
+        let plain = sample(SAMPLES[4]);
+        let ids = tokenizer.encode_with_specials(&plain).unwrap();
+        assert_eq!(ids, tokenizer.encode(&plain).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn one_tokenizer_serves_many_threads() {
     let tokenizer = load("byte_level.json");
     let text = sample("sample.en.txt");
