@@ -157,6 +157,11 @@ pub struct Following {
 }
 
 /// A plateau test whose growths an advisor may cut or forbid.
+///
+/// # Source
+///
+/// Ours: that a loss rests says *when* a larger batch may help; the noise scale of McCandlish et al.
+/// 2018, or a law of the loss, says beyond which batch it no longer does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hybrid {

@@ -46,6 +46,11 @@ pub enum BatchPolicy {
     ///
     /// A step takes effect at the first optimizer step that begins with `tokens_seen` at or above
     /// its threshold; before the first threshold the stage's own batch holds.
+    ///
+    /// # Source
+    ///
+    /// Published runs grew so, at tokens decided on before or on sight: MiniMax-01 (2025, arXiv
+    /// 2501.08313) doubled three times, from 16M to 128M tokens.
     Steps(Vec<(Tokens, u64)>),
     /// It grows in proportion to the tokens seen.
     Ramp(Ramp),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum SpikePolicy {
     /// Nothing is looked for.
     Off,
-    /// It is written down; the run is as with `off`.
+    /// It is written down and its update is applied; the batch controller learns nothing from it.
     #[default]
     Record,
     /// Its update is not applied.

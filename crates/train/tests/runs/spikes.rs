@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 use terrace_checkpoint::Checkpoint;
 use terrace_model::CausalLm;
-use terrace_train::{Error, Event, TrainReport};
+use terrace_train::{Error, Event, StepRecord, TrainReport};
 
 use crate::bad_steps::{poisoned, state, tensors};
 use crate::world::{
@@ -193,7 +193,7 @@ fn a_spike_that_does_not_last_is_only_left_out() {
 }
 
 #[test]
-fn writing_spikes_down_changes_nothing() {
+fn writing_spikes_down_changes_no_update() {
     let run = |policy: &str| {
         let world = world(policy);
         let run = world.path("run");
@@ -207,7 +207,16 @@ fn writing_spikes_down_changes_nothing() {
     let (spikes, same_records, same_weights) = run("record");
     assert!(none.is_empty() && !spikes.is_empty());
     assert!(spikes.iter().all(|spike| spike["applied"] == true));
-    assert!(records == same_records && weights == same_weights);
+    let updates = |records: &[StepRecord]| -> Vec<_> {
+        records
+            .iter()
+            .map(|r| (r.token_digest, r.nats.to_bits(), r.gradient_norm.to_bits()))
+            .collect()
+    };
+    assert!(updates(&records) == updates(&same_records) && weights == same_weights);
+    // The noise scale, though, learns nothing from a step that spikes.
+    assert!(same_records.iter().any(|record| record.is_spike));
+    assert!(records.iter().all(|record| !record.is_spike));
     assert!(records.iter().any(|record| record.nats > HIGH), "the poison was trained on");
 }
 
