@@ -125,3 +125,22 @@ pub struct Completion {
     /// Why it ended.
     pub finish_reason: crate::FinishReason,
 }
+
+impl Completion {
+    /// Adds a piece of the answer; gives whether it is whole with it.
+    pub fn take(&mut self, event: crate::Event) -> bool {
+        match event {
+            crate::Event::Prompt(scores) => self.prompt_scores = scores,
+            crate::Event::Token { score, text } => {
+                self.tokens.push(score);
+                self.text.push_str(&text);
+            }
+            crate::Event::Finished { reason, text } => {
+                self.text.push_str(&text);
+                self.finish_reason = reason;
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -64,18 +64,7 @@ pub(super) fn drive(
         for (id, event) in events {
             let place = places[&id];
             each(place, &event);
-            let answer = &mut answers[place];
-            match event {
-                Event::Prompt(scores) => answer.prompt_scores = scores,
-                Event::Token { score, text } => {
-                    answer.tokens.push(score);
-                    answer.text.push_str(&text);
-                }
-                Event::Finished { reason, text } => {
-                    answer.text.push_str(&text);
-                    answer.finish_reason = reason;
-                }
-            }
+            answers[place].take(event);
         }
     }
     let rate = |(tokens, seconds): (u64, f64)| (tokens > 0).then(|| tokens as f64 / seconds);
