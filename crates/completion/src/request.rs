@@ -107,7 +107,7 @@ impl Request {
             }
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Setting("a stop of no character".to_owned()));
+            return Err(Error::Setting("a stop of no character; leave it out".to_owned()));
         }
         Ok(())
     }
