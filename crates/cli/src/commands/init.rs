@@ -78,12 +78,12 @@ fn write_weights(
     let device = device::open(DeviceChoice::Cpu, context)?;
     let model = terrace_train::load_weights(&config, from, checkpoint, &device)
         .map_err(training::train_error)?;
-    let output = fs::AtomicDirectory::create(folder).map_err(CliError::environment)?;
+    let unwritable = |error: std::io::Error| CliError::unwritable(folder, error);
+    let output = fs::AtomicDirectory::create(folder).map_err(unwritable)?;
     let options = SaveOptions { dtype: terrace_base::Dtype::F32, maximum_shard_bytes: SHARD_BYTES };
     hf::save(&model, output.path(), options)?;
-    hf::copy_companions(&export::companions(&config.model), output.path())
-        .map_err(CliError::environment)?;
-    output.commit().map_err(CliError::environment)
+    hf::copy_companions(&export::companions(&config.model), output.path())?;
+    output.commit().map_err(unwritable)
 }
 
 fn absolute(path: &Path) -> PathBuf {
