@@ -109,6 +109,9 @@ fn plateau_tests_are_counted_on_simulated_curves() {
     let stem = home.path().join("alarms").display().to_string();
     let bench = ["bench", "plateau", "--curves", "32", "--picture", &stem, "--json"];
     let answer = terrace(bench).expect_code(0).json();
+    let lost = ["bench", "plateau", "--curves", "10000000", "--picture", "README.md/alarms"];
+    let refused = terrace(lost).expect_code(3);
+    assert!(refused.stderr.contains("a folder that can be written"), "{refused}");
     let svg = picture(&stem);
     assert!(svg.contains("AR(1) noise") && svg.contains("slope t-test"), "{svg}");
     assert_eq!(answer["alpha"], 0.05);

@@ -76,13 +76,27 @@ fn what_makes_no_sense_is_refused() {
     for (arguments, expected) in [
         (&[&base[..]][..], "--prompt"),
         (&[&base, "--prompt", "a", "--max-new-tokens", "9999"], "--max-new-tokens"),
+        (&[&base, "--prompt", "a", "--max-new-tokens", "18446744073709551615"], "--max-new-tokens"),
+        (&[&base, "--prompt", &"a b ".repeat(400)], "give a shorter prompt"),
         (&[&base, "--prompt", "a", "--temperature=-1"], "temperature"),
+        (&[&base, "--input", "empty.jsonl", "--json"], "--output"),
         (&[&base, "--input", "bad.jsonl"], "line 2"),
-        (&[&base, "--input", "empty.jsonl"], "no token"),
+        (&[&base, "--input", "empty.jsonl"], "nothing to continue"),
         (&[&base, "--input", "nowhere.jsonl"], "nowhere.jsonl"),
         (&[".", "--prompt", "a"], "config.json"),
     ] {
         let stderr = refused(arguments);
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn nothing_is_computed_for_a_file_that_cannot_be_written() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("prompts.jsonl"), "{\"prompt\": \"a\"}\n").unwrap();
+    let (base, output) = (base(), "prompts.jsonl/answers.jsonl");
+    let arguments = ["generate", &base, "--input", "prompts.jsonl", "--output", output];
+    let refused = terrace_in(home.path(), arguments).expect_code(3);
+    assert!(refused.stderr.contains("answers.jsonl"), "{refused}");
+    assert!(refused.stderr.contains("a folder that exists"), "{refused}");
 }

@@ -356,6 +356,11 @@ fn a_child_of_the_time_before_a_change_follows_the_change() {
     let begun = decisions.iter().find(|line| line["tokens_seen"] == 1024).unwrap();
     assert!(begun["delta_nats_per_step"].is_number(), "{begun}");
     assert_eq!(begun["step"], 8);
+    // Neither was told one thing all along, so that neither is replayed as its own controller.
+    for run in ["run", "child"] {
+        let replayed = world.terrace(&["replay", run, "--json"], 0).json();
+        assert_eq!(replayed["same_controller"], false, "{run}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
     batch_study.py FOLDER
 
-A figure is the mean over seeds, and the error the standard error of that mean.
+A figure is the mean over seeds, and the error the standard error of that mean; seconds are those of the fastest
+seed, because what else runs on a machine only adds to them.
 """
 
 import json
@@ -69,7 +70,7 @@ def table(runs):
         cells = [
             title,
             ", ".join(str(point["steps"]) for point in last),
-            f"{mean(point['seconds'] for point in last):.0f}",
+            f"{min(point['seconds'] for point in last):.0f}",
             spread([point["bits"] for point in last]),
             *(spread([point[f"bits {name}"] for point in last]) for name in sources),
             growths,
@@ -80,12 +81,15 @@ def table(runs):
 def picture(runs, stem):
     figure, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True)
     for axis, (key, label) in zip(
-        axes, [("tokens", "tokens"), ("steps", "optimizer steps"), ("seconds", "seconds in steps")]
+        axes, [("tokens", "thousand tokens"), ("steps", "optimizer steps"), ("seconds", "seconds in steps, fastest seed")]
     ):
         for arm, title in ARMS.items():
-            for index, (points, _) in enumerate(runs[arm]):
+            shown = runs[arm]
+            if key == "seconds":
+                shown = [min(shown, key=lambda run: run[0][-1]["seconds"])]
+            for index, (points, _) in enumerate(shown):
                 axis.plot(
-                    [point[key] for point in points],
+                    [point[key] / (1000 if key == "tokens" else 1) for point in points],
                     [point["bits"] for point in points],
                     color=COLOURS[arm],
                     linewidth=1.2,

@@ -7,7 +7,7 @@
 #   scripts/bench/batch_study.sh FOLDER
 #   SEEDS="17 18 19"  TERRACE=path/to/terrace (default: target/release/terrace, built if absent)
 #
-# Needs python3 with matplotlib, 1 GB in FOLDER, and half an hour on two cores. Time is only comparable if
+# Needs python3 with matplotlib, 1 GB in FOLDER, and an hour to two on two cores. Time is only comparable if
 # nothing else runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

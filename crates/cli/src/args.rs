@@ -197,14 +197,8 @@ Examples:
 pub(crate) struct TrainArgs {
     /// The run file (TOML)
     pub(crate) file: PathBuf,
-    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
-    #[arg(long)]
-    pub(crate) dashboard: bool,
-    /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
-    #[arg(long, value_parser = parse_device)]
-    pub(crate) device: Option<DeviceChoice>,
     #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    pub(crate) training: TrainingArgs,
 }
 
 /// The arguments of `terrace export`.
@@ -295,6 +289,27 @@ pub(crate) struct BenchTrainArgs {
     /// Measure in this process: what the processes that are measured are started with
     #[arg(long, hide = true)]
     pub(crate) alone: bool,
+}
+
+/// What every verb takes that trains a run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TrainingArgs {
+    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
+    #[arg(long)]
+    pub(crate) dashboard: bool,
+    /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
+    #[arg(long, value_parser = parse_device)]
+    device: Option<DeviceChoice>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl TrainingArgs {
+    /// What stands in place of the run file's values, the device among them.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        let device = self.device.map(|device| ("device".to_owned(), format!("\"{device}\"")));
+        self.overrides.pairs().into_iter().chain(device).collect()
+    }
 }
 
 /// Values in place of a file's.

@@ -36,6 +36,11 @@ impl CliError {
         Self::new(ExitCode::Environment, cause)
     }
 
+    /// A file or folder cannot be written.
+    pub(crate) fn unwritable(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::environment(format!("cannot write {}: {error}", path.display())).at(path)
+    }
+
     /// The device failed, or is not there.
     pub(crate) fn device(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ExitCode::Device, cause)

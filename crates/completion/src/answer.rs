@@ -15,7 +15,8 @@ pub struct TokenScore {
 }
 
 impl TokenScore {
-    /// Whether greedy decoding would have chosen it; none if no likeliest token was asked for.
+    /// Whether no token was likelier, which is what lm-evaluation-harness calls greedy: of several as
+    /// likely ones each is. None if no likeliest token was asked for.
     #[must_use]
     pub fn is_greedy(&self) -> Option<bool> {
         self.top.first().map(|(_, best)| self.log_probability == *best)

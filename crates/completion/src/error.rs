@@ -17,10 +17,12 @@ pub enum Error {
         context: usize,
     },
     /// A prompt without a token: there is nothing to continue.
-    #[error("the prompt has no token; begin with the tokenizer's first or last special token")]
+    #[error("the prompt has no token: there is nothing to continue; give it at least one")]
     Empty,
     /// A token outside the vocabulary.
-    #[error("token {token} is outside the vocabulary of {vocab_size} tokens")]
+    #[error(
+        "token {token} is outside the vocabulary of {vocab_size} tokens; use the tokenizer of this model"
+    )]
     UnknownToken {
         /// The token.
         token: u32,

@@ -64,19 +64,9 @@ pub fn complete_all(
     while !places.is_empty() {
         for (id, event) in model.step()? {
             let Some(place) = places.get(&id).copied() else { continue };
-            let answer = &mut answers[place];
-            match event {
-                Event::Prompt(scores) => answer.prompt_scores = scores,
-                Event::Token { score, text } => {
-                    answer.tokens.push(score);
-                    answer.text.push_str(&text);
-                }
-                Event::Finished { reason, text } => {
-                    answer.text.push_str(&text);
-                    answer.finish_reason = reason;
-                    places.remove(&id);
-                    done(place, answer);
-                }
+            if answers[place].take(event) {
+                places.remove(&id);
+                done(place, &answers[place]);
             }
         }
     }

@@ -107,7 +107,7 @@ impl Request {
             }
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Setting("a stop of no character".to_owned()));
+            return Err(Error::Setting("a stop of no character; leave it out".to_owned()));
         }
         Ok(())
     }
@@ -124,4 +124,23 @@ pub struct Completion {
     pub text: String,
     /// Why it ended.
     pub finish_reason: crate::FinishReason,
+}
+
+impl Completion {
+    /// Adds a piece of the answer; gives whether it is whole with it.
+    pub fn take(&mut self, event: crate::Event) -> bool {
+        match event {
+            crate::Event::Prompt(scores) => self.prompt_scores = scores,
+            crate::Event::Token { score, text } => {
+                self.tokens.push(score);
+                self.text.push_str(&text);
+            }
+            crate::Event::Finished { reason, text } => {
+                self.text.push_str(&text);
+                self.finish_reason = reason;
+                return true;
+            }
+        }
+        false
+    }
 }

@@ -36,7 +36,8 @@ pub struct EngineOptions {
     /// worked on, on how its prompt was cut, or on what was kept from before. It costs what batching
     /// gains: weights are read for each token, of prompts too.
     pub batch_invariant: bool,
-    /// Whether the tensor library's own operations are used where there are faster ones: the oracle.
+    /// Whether keys and values are kept as other devices keep them, in the tensor library's own
+    /// operations, where the processor has a faster way: the oracle of that.
     pub composed: bool,
     /// The tokens that end a text.
     pub end_of_text: Vec<u32>,
@@ -92,6 +93,8 @@ pub struct Engine {
     next_id: u64,
     clock: u64,
     counts: Counts,
+    /// Why the engine answers nothing more.
+    failed: Option<String>,
 }
 
 /// A row of the residual stream that somebody wants the scores of.
@@ -146,6 +149,7 @@ impl Engine {
             next_id: 0,
             clock: 0,
             counts: Counts::default(),
+            failed: None,
             options,
         }
     }
@@ -209,10 +213,7 @@ impl Engine {
         let plan = self.plan();
         if !plan.is_empty() {
             let (pieces, wanted) = self.compute(&plan);
-            for (wanted, row) in self.rows(pieces, wanted)? {
-                let generated = self.running[wanted].take(&row, &self.facts, choose, events)?;
-                self.counts.generated += u64::from(generated);
-            }
+            self.answer(pieces, &wanted, events)?;
         }
         for index in (0..self.running.len()).rev() {
             let running = &mut self.running[index];
@@ -247,18 +248,18 @@ impl Engine {
         (self.runner.run(&tokens, &spans), wanted)
     }
 
-    /// The scores of the wanted rows, with the requests that want them, in order.
-    fn rows(
-        &self,
+    /// Tells the requests that want rows what their scores are, some rows at a time.
+    fn answer(
+        &mut self,
         pieces: Vec<Tensor<2>>,
-        wanted: Vec<Wanted>,
-    ) -> Result<Vec<(usize, LogRow)>, Error> {
+        wanted: &[Wanted],
+        events: &mut Vec<(RequestId, Event)>,
+    ) -> Result<(), Error> {
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let x = if pieces.len() == 1 { pieces[0].clone() } else { Tensor::cat(pieces, 0) };
         let device = x.device();
-        let mut rows = Vec::with_capacity(wanted.len());
         for chunk in wanted.chunks(self.options.logit_rows) {
             let ids: Vec<i32> = chunk.iter().map(|wanted| wanted.row as i32).collect();
             let ids = TensorData::new(ids, [chunk.len()]);
@@ -269,10 +270,28 @@ impl Engine {
             for (wanted, log) in chunk.iter().zip(logs) {
                 let no_number =
                     || Error::Device("the model gave logits that are no numbers".into());
-                rows.push((wanted.running, log.ok_or_else(no_number)?));
+                let row = log.ok_or_else(no_number)?;
+                let running = &mut self.running[wanted.running];
+                let generated = running.take(&row, &self.facts, choose, events)?;
+                self.counts.generated += u64::from(generated);
             }
         }
-        Ok(rows)
+        Ok(())
+    }
+
+    /// What was computed cannot be trusted: gives up everything, for good.
+    fn fail(&mut self, error: &Error) {
+        self.running.clear();
+        self.waiting.clear();
+        self.slots.fill(Slot::default());
+        self.failed = Some(error.to_string());
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(reason) => Err(Error::Device(format!("the model stopped earlier: {reason}"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -282,6 +301,7 @@ impl LanguageModel for Engine {
     }
 
     fn submit(&mut self, request: Request) -> Result<RequestId, Error> {
+        self.check()?;
         request.check(&self.facts)?;
         if self.tokenizer.is_none() && !request.stop.is_empty() {
             let message = "stops are looked for in text, and the model has no tokenizer";
@@ -302,9 +322,13 @@ impl LanguageModel for Engine {
     }
 
     fn step(&mut self) -> Result<Vec<(RequestId, Event)>, Error> {
+        self.check()?;
         let mut events = Vec::new();
         while events.is_empty() && self.pending() > 0 {
-            self.advance(&mut events)?;
+            if let Err(error) = self.advance(&mut events) {
+                self.fail(&error);
+                return Err(error);
+            }
         }
         Ok(events)
     }

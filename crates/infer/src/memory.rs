@@ -2,7 +2,7 @@
 
 use terrace_config::Architecture;
 
-/// How the weights are stored; norms and, but for f32, the embedding are in 16 bits.
+/// How the weights are stored. What is in fewer than four bytes has norms and embedding in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightFormat {
     /// Four bytes each.

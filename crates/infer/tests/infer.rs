@@ -311,3 +311,21 @@ fn what_asks_for_nothing_is_answered_and_what_cannot_be_is_refused() {
     // To the last place of the context.
     assert_eq!(one(&mut engine, Request::greedy(tokens(1, 150), 50)).tokens.len(), 50);
 }
+
+#[test]
+fn numbers_that_are_none_end_the_engine_for_good() {
+    let mut model = model();
+    let head = model.lm_head.take().expect("the head is its own");
+    model.lm_head = Some(head.mul_scalar(f32::NAN));
+    let mut engine = Engine::new(model, None, options());
+    for key in 0..3 {
+        engine.submit(Request::greedy(tokens(key, 5), 4)).unwrap();
+    }
+    for _ in 0..2 {
+        let error = engine.step().unwrap_err();
+        assert!(matches!(&error, Error::Device(_)) && error.to_string().contains("no numbers"));
+        assert_eq!(engine.pending(), 0, "nothing is waited for any more");
+    }
+    let refused = engine.submit(Request::greedy(tokens(9, 5), 4)).unwrap_err();
+    assert!(refused.to_string().contains("stopped earlier"), "{refused}");
+}

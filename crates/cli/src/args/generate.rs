@@ -43,7 +43,7 @@ pub(crate) struct GenerateArgs {
     /// What draws depend on, besides the place of the token
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// End before this text, with \n for a line's end; can be repeated
+    /// End before this text, with \n for a line's end and \\ for a backslash; can be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
     /// Answers that do not depend on the batch to the last bit, on the processor; slower

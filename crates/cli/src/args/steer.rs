@@ -8,7 +8,7 @@ use serde::Serialize;
 use terrace_base::Tokens;
 use terrace_config::DeviceChoice;
 
-use super::Overrides;
+use super::TrainingArgs;
 use super::parse::parse_device;
 
 /// The arguments of `terrace resume`.
@@ -31,14 +31,8 @@ pub(crate) struct ResumeArgs {
     /// Follow what differs from the run so far
     #[arg(long)]
     pub(crate) accept_changes: bool,
-    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
-    #[arg(long)]
-    pub(crate) dashboard: bool,
-    /// The device, in place of the run's: cpu, cuda, cuda:1, wgpu
-    #[arg(long, value_parser = parse_device)]
-    pub(crate) device: Option<DeviceChoice>,
     #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    pub(crate) training: TrainingArgs,
 }
 
 /// The arguments of `terrace init`.
@@ -57,14 +51,8 @@ pub(crate) struct InitArgs {
     /// The run file of the new run
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
-    #[arg(long)]
-    pub(crate) dashboard: bool,
-    /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
-    #[arg(long, value_parser = parse_device)]
-    pub(crate) device: Option<DeviceChoice>,
     #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    pub(crate) training: TrainingArgs,
 }
 
 /// The arguments of `terrace branch`.
@@ -89,14 +77,8 @@ pub(crate) struct BranchArgs {
     /// Only make the child; `terrace resume` trains it
     #[arg(long)]
     pub(crate) no_train: bool,
-    /// Show the run on burn-train's dashboard, if there is a terminal and no --json
-    #[arg(long)]
-    pub(crate) dashboard: bool,
-    /// The device, in place of the run file's: cpu, cuda, cuda:1, wgpu
-    #[arg(long, value_parser = parse_device)]
-    pub(crate) device: Option<DeviceChoice>,
     #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    pub(crate) training: TrainingArgs,
 }
 
 /// The arguments of `terrace mix`.

@@ -28,10 +28,7 @@ pub(super) struct Child {
 
 /// Makes the child, and trains it unless that was not wanted.
 pub(crate) fn run(args: BranchArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let mut overrides = args.overrides.pairs();
-    if let Some(device) = args.device {
-        overrides.push(("device".to_owned(), format!("\"{device}\"")));
-    }
+    let overrides = args.training.pairs();
     let parent = StoppedRun::open(&RunLayout::new(&args.run), args.at);
     let parent = parent.map_err(training::train_error)?;
     let mut loaded = terrace_config::load(&args.config, &overrides)?;
@@ -52,7 +49,9 @@ pub(crate) fn run(args: BranchArgs, context: &Context) -> Result<ExitCode, CliEr
         });
         return Ok(ExitCode::Done);
     }
-    training::run(&loaded, &plan, context, args.dashboard, |job| resume::go_on(job, context))
+    training::run(&loaded, &plan, context, args.training.dashboard, |job| {
+        resume::go_on(job, context)
+    })
 }
 
 /// Makes the child that `loaded` describes, and brings it to the parent's past.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::CompareArgs;
 use crate::context::Context;
-use crate::drawing::draw;
+use crate::drawing;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -67,14 +67,14 @@ struct HeldOutLine {
 
 /// Reads the records of the runs and lays them beside each other.
 pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, CliError> {
+    drawing::check(args.picture.as_deref())?;
     let records = args.runs.iter().map(|path| Record::read(path));
     let records = records.collect::<Result<Vec<Record>, CliError>>()?;
     let answer = compare(&records, args.points)?;
-    if let Some(stem) = &args.picture {
-        draw(&picture::figure(&answer, &labels(&answer.runs)), stem)?;
-    }
+    let figure = || picture::figure(&answer, &labels(&answer.runs));
+    let code = drawing::write(args.picture.as_deref(), context, figure);
     context.answer(&answer, || text(&answer));
-    Ok(ExitCode::Done)
+    Ok(code)
 }
 
 fn compare(records: &[Record], points: u64) -> Result<Answer, CliError> {

@@ -3,11 +3,15 @@
 mod drive;
 mod prompts;
 
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
+use terrace_base::format_bytes;
 use terrace_base::fs::AtomicFile;
 use terrace_completion::{Completion, Error, Event, Request, Sampling};
+use terrace_config::{Architecture, DeviceChoice};
+use terrace_infer::memory::cache_bytes;
 use terrace_infer::{Engine, EngineOptions};
 use terrace_tokenizer::Tokenizer;
 
@@ -19,6 +23,7 @@ use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::machine;
 use crate::progress::{Progress, Unit};
 
 /// The tokens of a continuation where nobody says how many.
@@ -45,7 +50,7 @@ struct Single<'a> {
 #[derive(Serialize)]
 struct Summary<'a> {
     prompts: usize,
-    output: &'a std::path::Path,
+    output: &'a Path,
     speed: Speed,
 }
 
@@ -56,11 +61,17 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
         (None, Some(file)) => read(file)?,
         (None, None) => unreachable!("one of them is required"),
     };
+    if context.json && args.input.is_some() && args.output.is_none() {
+        let message = "with --json the answers to a file need a file of their own";
+        return Err(CliError::input(message).with_help("add --output FILE"));
+    }
+    let output = args.output.as_deref().map(create).transpose()?;
     let device = device::open(args.device, context)?;
     let loaded = model::load(&args.model, &device)?;
     let room = loaded.model.architecture.max_position_embeddings as usize;
     let requests = requests(args, &prompts, &loaded.tokenizer, room)?;
-    let longest = requests.iter().map(|request| request.prompt.len() + request.max_new_tokens);
+    let longest =
+        requests.iter().map(|request| request.prompt.len().saturating_add(request.max_new_tokens));
     let options = EngineOptions {
         slots: usize::from(args.batch).min(requests.len()).max(1),
         context_length: longest.max().unwrap_or(1).clamp(1, room),
@@ -68,11 +79,12 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
     };
+    refuse_cache(args, &loaded.model.architecture, &options)?;
     let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     if args.prompt.is_some() {
         single(&mut engine, &prompts[0], requests, context)
     } else {
-        file(args, &mut engine, &prompts, requests, context)
+        file(output, &mut engine, &prompts, requests, context)
     }
 }
 
@@ -101,7 +113,7 @@ fn single(
 
 /// Answers a file.
 fn file(
-    args: &GenerateArgs,
+    output: Option<(AtomicFile, &Path)>,
     engine: &mut Engine,
     prompts: &[Prompt],
     requests: Vec<Request>,
@@ -125,24 +137,47 @@ fn file(
         lines.push_str(&line);
         lines.push('\n');
     }
-    let Some(output) = &args.output else {
+    let Some((mut file, output)) = output else {
         context.stream(&lines);
         context.note(&speed.to_string());
         return Ok(ExitCode::Done);
     };
-    write(output, &lines).map_err(|error| CliError::environment(error).at(output))?;
+    let written = file.write_all(lines.as_bytes()).and_then(|()| file.commit());
+    written.map_err(|error| unwritable(error, output))?;
     let summary = Summary { prompts: prompts.len(), output, speed };
     context
         .answer(&summary, || format!("{}: {} answers\n{speed}", output.display(), prompts.len()));
     Ok(ExitCode::Done)
 }
 
-fn write(path: &std::path::Path, text: &str) -> io::Result<()> {
-    use std::io::Write;
+/// Whether the cache has room on the processor; other devices say so themselves.
+fn refuse_cache(
+    args: &GenerateArgs,
+    architecture: &Architecture,
+    options: &EngineOptions,
+) -> Result<(), CliError> {
+    let (slots, length) = (options.slots as u64, options.context_length as u64);
+    let needed = cache_bytes(architecture, size_of::<f32>() as u64, slots, length);
+    let free = machine::memory().available_bytes;
+    if args.device != DeviceChoice::Cpu || free == 0 || needed <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "keys and values of {slots} sequences of {length} tokens take {}, and {} are free",
+        format_bytes(needed),
+        format_bytes(free)
+    );
+    Err(CliError::environment(message).with_help("a smaller --batch or --max-new-tokens"))
+}
 
-    let mut file = AtomicFile::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.commit()
+/// Opened before anything is computed, so that nothing is computed for a file that cannot be.
+fn create(path: &Path) -> Result<(AtomicFile, &Path), CliError> {
+    let file = AtomicFile::create(path).map_err(|error| unwritable(error, path))?;
+    Ok((file, path))
+}
+
+fn unwritable(error: io::Error, path: &Path) -> CliError {
+    CliError::unwritable(path, error).with_help("--output names a file in a folder that exists")
 }
 
 fn answer<'a>(prompt: &'a Prompt, completion: &'a Completion) -> Answer<'a> {
@@ -166,10 +201,15 @@ fn requests(
         let (temperature, top_p, seed) = (args.temperature, args.top_p, args.seed);
         Sampling::Nucleus { temperature, top_p, seed }
     };
-    let stop: Vec<String> = args.stop.iter().map(|stop| stop.replace("\\n", "\n")).collect();
+    let stop: Vec<String> = args.stop.iter().map(|stop| unescaped(stop)).collect();
     let request = |prompt: &Prompt| {
         let tokens = tokenizer.encode(&prompt.text).map_err(CliError::input)?;
         let left = room.saturating_sub(tokens.len());
+        if left == 0 {
+            let (prompt_tokens, new) = (tokens.len(), args.max_new_tokens.unwrap_or(1));
+            let error = Error::TooLong { prompt: prompt_tokens, new, context: room };
+            return Err(refused(prompt, error));
+        }
         Ok(Request {
             max_new_tokens: args.max_new_tokens.unwrap_or(NEW_TOKENS.min(left)),
             sampling,
@@ -181,6 +221,24 @@ fn requests(
     prompts.iter().map(request).collect()
 }
 
+/// A stop as it is meant: `\n` is a line's end, and `\\` a backslash.
+fn unescaped(text: &str) -> String {
+    let mut meant = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(sign) = rest.next() {
+        match (sign, rest.peek()) {
+            ('\\', Some('n')) => meant.push('\n'),
+            ('\\', Some('\\')) => meant.push('\\'),
+            _ => {
+                meant.push(sign);
+                continue;
+            }
+        }
+        rest.next();
+    }
+    meant
+}
+
 /// A request that the model does not take is the user's; what fails later is the device's.
 fn refused(prompt: &Prompt, error: Error) -> CliError {
     let message = match &prompt.place {
@@ -189,9 +247,23 @@ fn refused(prompt: &Prompt, error: Error) -> CliError {
     };
     match error {
         Error::Device(_) => CliError::device(error.to_string()),
+        Error::TooLong { prompt, context, .. } if prompt >= context => {
+            CliError::input(message).with_help("give a shorter prompt")
+        }
         Error::TooLong { .. } => {
             CliError::input(message).with_help("ask for fewer tokens with --max-new-tokens")
         }
         _ => CliError::input(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_can_hold_lines_and_backslashes() {
+        let meant = ["a\\n\\nb", "\\\\nabla", "\\d\\", "数"].map(unescaped);
+        assert_eq!(meant, ["a\n\nb", "\\nabla", "\\d\\", "数"]);
     }
 }

@@ -20,10 +20,7 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Puts the weights where the run file says the model is, and trains as `train` does.
 pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let mut overrides = args.overrides.pairs();
-    if let Some(device) = args.device {
-        overrides.push(("device".to_owned(), format!("\"{device}\"")));
-    }
+    let mut overrides = args.training.pairs();
     if let Some(weights) = &args.weights {
         let text = serde_json::to_string(&weights.display().to_string());
         overrides.push(("model.path".to_owned(), text.expect("text always serialises")));
@@ -36,7 +33,7 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliErro
     let parent = settle(&mut loaded, context)?;
     let plan = training::plan(&loaded)?;
     upscale::for_run(&loaded.config, &plan, context)?;
-    training::run(&loaded, &plan, context, args.dashboard, |job| {
+    training::run(&loaded, &plan, context, args.training.dashboard, |job| {
         terrace_train::start_from(job, Some(parent)).map_err(training::train_error)
     })
 }
@@ -81,12 +78,12 @@ fn write_weights(
     let device = device::open(DeviceChoice::Cpu, context)?;
     let model = terrace_train::load_weights(&config, from, checkpoint, &device)
         .map_err(training::train_error)?;
-    let output = fs::AtomicDirectory::create(folder).map_err(CliError::environment)?;
+    let unwritable = |error: std::io::Error| CliError::unwritable(folder, error);
+    let output = fs::AtomicDirectory::create(folder).map_err(unwritable)?;
     let options = SaveOptions { dtype: terrace_base::Dtype::F32, maximum_shard_bytes: SHARD_BYTES };
     hf::save(&model, output.path(), options)?;
-    hf::copy_companions(&export::companions(&config.model), output.path())
-        .map_err(CliError::environment)?;
-    output.commit().map_err(CliError::environment)
+    hf::copy_companions(&export::companions(&config.model), output.path())?;
+    output.commit().map_err(unwritable)
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ use terrace_train::{BatchGrowth, History, Replay, read_steps, replay};
 use super::training::train_error;
 use crate::args::ReplayArgs;
 use crate::context::Context;
-use crate::drawing::draw;
+use crate::drawing;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &ReplayArgs, context: &Context) -> Result<ExitCode, CliE
         let message = format!("`{path}` is no part of a controller");
         return Err(CliError::input(message).with_help("only batch.* can be set"));
     }
+    drawing::check(args.picture.as_deref())?;
     let history = History::open(&layout).map_err(train_error)?;
     let recorded = history.in_force().map_err(train_error)?.config;
     let other = load_controller(&history.in_force_path(), args.controller.as_deref(), &overrides)?;
@@ -36,11 +37,10 @@ pub(crate) fn run(args: &ReplayArgs, context: &Context) -> Result<ExitCode, CliE
     let steps = read_steps(&layout).map_err(train_error)?;
     let found = replay(&recorded, &other.config, &plan, &steps, was_steered(&layout, &history))
         .map_err(train_error)?;
-    if let Some(stem) = &args.picture {
-        draw(&picture::figure(&found, &steps), stem)?;
-    }
+    let figure = || picture::figure(&found, &steps, recorded.training.sequence_length as u64);
+    let code = drawing::write(args.picture.as_deref(), context, figure);
     context.answer(&found, || text(&found));
-    Ok(ExitCode::Done)
+    Ok(code)
 }
 
 /// Whether the steps on record were taken under more than one run file, or not one after the other.

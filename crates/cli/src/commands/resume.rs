@@ -31,8 +31,8 @@ pub(crate) fn run(args: ResumeArgs, context: &Context) -> Result<ExitCode, CliEr
             format!("{path} is not a run directory: it has no config.toml and checkpoints");
         return Err(CliError::input(message).with_help("`terrace train FILE` starts a run"));
     }
-    let (mut passing, lasting): (Pairs, Pairs) =
-        args.overrides.pairs().into_iter().partition(|(path, _)| is_harmless(path));
+    let (passing, lasting): (Pairs, Pairs) =
+        args.training.pairs().into_iter().partition(|(path, _)| is_harmless(path));
     if let (Some((path, _)), false) = (lasting.first(), args.accept_changes) {
         let message = format!("`{path}` cannot be changed when a run is resumed");
         return Err(CliError::input(message).with_help(format!(
@@ -41,9 +41,6 @@ pub(crate) fn run(args: ResumeArgs, context: &Context) -> Result<ExitCode, CliEr
             HARMLESS.join(", ")
         )));
     }
-    if let Some(device) = args.device {
-        passing.push(("device".to_owned(), format!("\"{device}\"")));
-    }
     heed_changes(&args, &layout, &lasting, context)?;
     // Not config.toml: where --config named another file, that may have been edited unnoticed.
     let history = History::open(&layout).map_err(training::train_error)?;
@@ -51,7 +48,7 @@ pub(crate) fn run(args: ResumeArgs, context: &Context) -> Result<ExitCode, CliEr
     // The folder may have been moved since.
     loaded.config.run_directory = args.run.clone();
     let plan = training::plan(&loaded)?;
-    training::run(&loaded, &plan, context, args.dashboard, |job| go_on(job, context))
+    training::run(&loaded, &plan, context, args.training.dashboard, |job| go_on(job, context))
 }
 
 /// Makes a trainer of a run that has begun, and says from where it goes on.

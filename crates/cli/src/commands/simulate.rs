@@ -15,7 +15,7 @@ use terrace_simulate::{
 use self::story::StoryAnswer;
 use crate::args::SimulateArgs;
 use crate::context::Context;
-use crate::drawing::draw;
+use crate::drawing;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
@@ -54,14 +54,14 @@ struct Outcome {
 /// Runs every schedule to every target, and the stages if there are any.
 pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<ExitCode, CliError> {
     let config = load_simulate(&args.file, &args.overrides.pairs())?.config;
+    drawing::check(args.picture.as_deref())?;
     let (results, walks) = results(&config)?;
     let story = if config.stages.is_empty() { None } else { Some(story::tell(&config)?) };
     let answer = Answer { results, story };
-    if let Some(stem) = &args.picture {
-        draw(&picture::figure(&answer, &walks), stem)?;
-    }
+    let figure = || picture::figure(&answer, &walks);
+    let code = drawing::write(args.picture.as_deref(), context, figure);
     context.answer(&answer, || text(&answer));
-    Ok(ExitCode::Done)
+    Ok(code)
 }
 
 fn model(config: &SimulateConfig) -> (Quadratic, Position) {

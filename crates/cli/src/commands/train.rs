@@ -13,10 +13,7 @@ use crate::exit::ExitCode;
 
 /// Prepares what is not there, then trains.
 pub(crate) fn run(args: TrainArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let mut overrides = args.overrides.pairs();
-    if let Some(device) = args.device {
-        overrides.push(("device".to_owned(), format!("\"{device}\"")));
-    }
+    let overrides = args.training.pairs();
     let mut loaded = terrace_config::load(&args.file, &overrides)?;
     for (name, source) in &loaded.config.sources {
         prepare::prepare_source(name, source, context)?;
@@ -24,7 +21,7 @@ pub(crate) fn run(args: TrainArgs, context: &Context) -> Result<ExitCode, CliErr
     avoid_complete_run(&mut loaded, context);
     let plan = training::plan(&loaded)?;
     upscale::for_run(&loaded.config, &plan, context)?;
-    training::run(&loaded, &plan, context, args.dashboard, |job| {
+    training::run(&loaded, &plan, context, args.training.dashboard, |job| {
         terrace_train::start(job).map_err(training::train_error)
     })
 }

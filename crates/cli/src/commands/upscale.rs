@@ -15,6 +15,7 @@ use terrace_upscale::write::{LINEAGE, Lineage, Overrides, Request, Upscaling};
 
 use crate::args::{Layers, UpscaleArgs};
 use crate::context::Context;
+use crate::drawing;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::progress::{Progress, Unit};
@@ -51,10 +52,13 @@ pub(crate) fn run(args: &UpscaleArgs, context: &Context) -> Result<ExitCode, Cli
     }
     let analysis =
         if args.analyze || given.is_none() { Some(analysis::run(args, context)?) } else { None };
+    let code = analysis.as_ref().map_or(ExitCode::Done, |analysis| {
+        drawing::write(args.picture.as_deref(), context, || analysis.figure())
+    });
     let Some(output) = &args.output else {
         let analysis = analysis.expect("without an output there is an analysis");
         context.answer(&analysis, || analysis::text(&analysis));
-        return Ok(ExitCode::Done);
+        return Ok(code);
     };
     let selection = given.unwrap_or_else(|| {
         let chosen = analysis.as_ref().expect("`auto` has been measured").chosen;
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &UpscaleArgs, context: &Context) -> Result<ExitCode, Cli
     });
     let answer = write(args, output, selection, analysis, context)?;
     context.answer(&answer, || text(&answer));
-    Ok(ExitCode::Done)
+    Ok(code)
 }
 
 fn request(args: &UpscaleArgs, output: &Path, selection: Selection) -> Request {

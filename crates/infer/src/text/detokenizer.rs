@@ -53,7 +53,7 @@ impl Detokenizer {
         self.window.push(token);
         let text = self.tokenizer.decode(&self.window)?;
         let certain = text.trim_end_matches(INCOMPLETE).len();
-        let piece = text.get(self.given..certain).unwrap_or_default().to_owned();
+        let piece = text[self.boundary(&text, certain)..certain].to_owned();
         self.given = self.given.max(certain);
         if certain == text.len() {
             self.move_window()?;
@@ -69,9 +69,17 @@ impl Detokenizer {
     /// The tokens cannot be decoded.
     pub fn finish(&mut self) -> Result<String, Error> {
         let text = self.tokenizer.decode(&self.window)?;
-        let rest = text.get(self.given..).unwrap_or_default().to_owned();
+        let rest = text[self.boundary(&text, text.len())..].to_owned();
         self.given = self.given.max(text.len());
         Ok(rest)
+    }
+
+    /// Where in the text what was not given out begins, at `end` at the latest.
+    ///
+    /// Tokens for single bytes are decoded as a run, and a run that turns out to be no text as one
+    /// replacement character for each byte: what was given out of it is then longer than it was.
+    fn boundary(&self, text: &str, end: usize) -> usize {
+        text.ceil_char_boundary(self.given).min(end)
     }
 
     /// Forgets what lies before the last token that followed a complete text.
@@ -132,9 +140,38 @@ mod tests {
         assert!(found[found.len() - 1].contains(INCOMPLETE), "{found:?}");
     }
 
+    #[test]
+    fn text_behind_bytes_that_are_none_is_not_lost() {
+        let tokenizer = tokenizer("byte_fallback.json");
+        let id = |token: &str| tokenizer.token_id(token).unwrap();
+        let (line, byte) = (id("<0x0A>"), id("<0xE6>"));
+        let letters = tokenizer.encode("bb").unwrap();
+        let tokens = [&[line, byte][..], &letters].concat();
+        let found = pieces(&tokenizer, &letters, &tokens);
+        assert!(found[0] == "\n" && found.concat().ends_with("bb"), "{found:?}");
+    }
+
+    static BYTE_FALLBACK: LazyLock<Arc<Tokenizer>> =
+        LazyLock::new(|| tokenizer("byte_fallback.json"));
     static BYTE_LEVEL: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| tokenizer("byte_level.json"));
 
     proptest! {
+        #[test]
+        fn any_tokens_give_all_characters_of_their_text(
+            tokens in prop::collection::vec(0u32..10_000, 1..24),
+        ) {
+            for tokenizer in [&*BYTE_FALLBACK, &*BYTE_LEVEL] {
+                let size = tokenizer.vocab_size() as u32;
+                let tokens: Vec<u32> = tokens.iter().map(|token| token % size).collect();
+                let all = tokenizer.decode(&tokens).unwrap();
+                let found = pieces(tokenizer, &[], &tokens).concat();
+                let mut given = found.chars();
+                for character in all.chars().filter(|c| *c != INCOMPLETE) {
+                    prop_assert!(given.any(|c| c == character), "{all:?} {found:?}");
+                }
+            }
+        }
+
         #[test]
         fn pieces_are_the_text_of_the_whole(text in "[a-z 数学\n🙂]{1,20}", at in 0usize..20) {
             let tokenizer = &*BYTE_LEVEL;

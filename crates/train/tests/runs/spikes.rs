@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
-use terrace_checkpoint::Checkpoint;
+use terrace_checkpoint::{Checkpoint, RunLayout};
+use terrace_config::{MixFrom, MixtureFile};
 use terrace_model::CausalLm;
-use terrace_train::{Error, Event, StepRecord, TrainReport};
+use terrace_train::{Error, Event, StepRecord, StoppedRun, TrainReport};
 
 use crate::bad_steps::{poisoned, state, tensors};
 use crate::world::{
@@ -218,6 +219,29 @@ fn writing_spikes_down_changes_no_update() {
     assert!(same_records.iter().any(|record| record.is_spike));
     assert!(records.iter().all(|record| !record.is_spike));
     assert!(records.iter().any(|record| record.nats > HIGH), "the poison was trained on");
+}
+
+#[test]
+fn no_other_mixture_before_what_is_to_be_passed_over() {
+    let world = world("rewind");
+    let (_, deaths) = world.train_and_die(&world.path("straight"));
+    let mixture = serde_json::json!({"mixture": {"code": 0.1, "prose": 0.9}});
+    let mixture: MixtureFile = serde_json::from_value(mixture).unwrap();
+    let open = |death: &PathBuf| StoppedRun::open(&RunLayout::new(death), None).unwrap();
+    let has_skip_ahead = |run: &StoppedRun| {
+        let state = run.state.as_ref().unwrap();
+        let here = state.cursor.index().0;
+        run.standing.entered && state.journal.skips().iter().any(|skip| skip.end > here)
+    };
+    let (ahead, free): (Vec<_>, Vec<_>) = deaths.iter().map(open).partition(has_skip_ahead);
+    let mut waiting = ahead.into_iter().next().expect("it saves where it has gone back to");
+    let refused = waiting.mix(MixFrom::NextStep, &mixture).unwrap_err().to_string();
+    assert!(
+        refused.contains("is to pass over") && refused.contains("resume it until"),
+        "{refused}"
+    );
+    let mut free = free.into_iter().find(|run| run.standing.entered).unwrap();
+    assert!(free.mix(MixFrom::NextStep, &mixture).unwrap().decision.is_some());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use terrace_simulate::alarms::{AlarmRow, AlarmStudy, NoiseClass, study};
 
 use crate::args::BenchPlateauArgs;
 use crate::context::Context;
-use crate::drawing::draw;
+use crate::drawing;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::progress::{Progress, Unit};
@@ -29,6 +29,7 @@ pub(super) fn run(args: &BenchPlateauArgs, context: &Context) -> Result<ExitCode
             format!("--alpha: found {}, expected a chance above 0, below 0.5", args.alpha);
         return Err(CliError::input(message));
     }
+    drawing::check(args.picture.as_deref())?;
     let progress = Progress::start(context, "curves", Unit::Count, Some(2 * args.curves));
     let done = AtomicU64::new(0);
     let found = study(Seed(args.seed), args.curves, args.alpha, |count| {
@@ -36,11 +37,9 @@ pub(super) fn run(args: &BenchPlateauArgs, context: &Context) -> Result<ExitCode
         progress.update(position, String::new);
     });
     progress.finish();
-    if let Some(stem) = &args.picture {
-        draw(&picture::figure(&found), stem)?;
-    }
+    let code = drawing::write(args.picture.as_deref(), context, || picture::figure(&found));
     context.answer(&found, || text(&found));
-    Ok(ExitCode::Done)
+    Ok(code)
 }
 
 fn text(found: &AlarmStudy) -> String {

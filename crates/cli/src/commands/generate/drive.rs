@@ -16,8 +16,9 @@ use terrace_infer::Engine;
 /// the other steps.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Speed {
+    /// Tokens of all prompts.
     prompt_tokens: u64,
-    /// Tokens of prompts that were computed for another prompt before.
+    /// Those of them that were not computed again for another prompt.
     shared_tokens: u64,
     new_tokens: u64,
     prefill_tokens_per_second: Option<f64>,
@@ -29,7 +30,7 @@ impl fmt::Display for Speed {
         let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
         write!(
             f,
-            "prefill {} tokens ({} shared), {} tokens/s; decode {} tokens, {} tokens/s",
+            "{} tokens of prompts ({} shared), {} tokens/s; decode {} tokens, {} tokens/s",
             self.prompt_tokens,
             self.shared_tokens,
             rate(self.prefill_tokens_per_second),
@@ -64,24 +65,13 @@ pub(super) fn drive(
         for (id, event) in events {
             let place = places[&id];
             each(place, &event);
-            let answer = &mut answers[place];
-            match event {
-                Event::Prompt(scores) => answer.prompt_scores = scores,
-                Event::Token { score, text } => {
-                    answer.tokens.push(score);
-                    answer.text.push_str(&text);
-                }
-                Event::Finished { reason, text } => {
-                    answer.text.push_str(&text);
-                    answer.finish_reason = reason;
-                }
-            }
+            answers[place].take(event);
         }
     }
     let rate = |(tokens, seconds): (u64, f64)| (tokens > 0).then(|| tokens as f64 / seconds);
     let counts = engine.counts();
     let speed = Speed {
-        prompt_tokens: counts.prefilled,
+        prompt_tokens: counts.prefilled + counts.shared,
         shared_tokens: counts.shared,
         new_tokens: counts.generated,
         prefill_tokens_per_second: rate(prefill),

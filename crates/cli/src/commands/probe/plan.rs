@@ -110,7 +110,8 @@ impl ProbePlan {
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = serde_json::to_string_pretty(&identity).expect("it is plain data");
-                fs::write_atomic(&path, text.as_bytes()).map_err(CliError::environment)
+                fs::write_atomic(&path, text.as_bytes())
+                    .map_err(|error| CliError::unwritable(&path, error))
             }
             Err(error) => Err(CliError::read(&path, error)),
         }

@@ -1,13 +1,14 @@
 //! A replay as a figure: the loss that was recorded, and the batch of either controller.
 
 use terrace_figure::{Figure, Mark, Panel, Scale, Series, Style, palette};
+use terrace_policy::batch::{Decision, DecisionKind};
 use terrace_train::{BatchGrowth, Replay, StepRecord};
 
 /// Losses are drawn as means of about so many stretches.
 const STRETCHES: usize = 200;
 
-/// The loss with marks where the batch grew, above the batch.
-pub(super) fn figure(found: &Replay, steps: &[StepRecord]) -> Figure {
+/// The loss with marks where the batch grew, above the batch; a sequence has so many tokens.
+pub(super) fn figure(found: &Replay, steps: &[StepRecord], length: u64) -> Figure {
     let mark = |label: &'static str, color| {
         move |growth: &BatchGrowth| Mark {
             x: growth.tokens_seen.0 as f64,
@@ -30,7 +31,7 @@ pub(super) fn figure(found: &Replay, steps: &[StepRecord]) -> Figure {
     let series = vec![
         Series::line("the run", palette::VERMILION, batch(first, &found.recorded_growths, end))
             .drawn(Style::Steps),
-        Series::line("replayed", palette::GREEN, batch(first, &found.growths, end))
+        Series::line("replayed", palette::GREEN, decided(&found.decisions, length, end))
             .drawn(Style::Steps),
     ];
     let batch = Panel {
@@ -54,6 +55,16 @@ fn losses(steps: &[StepRecord]) -> Vec<(f64, f64)> {
         (steps[steps.len() - 1].tokens_seen.0 as f64, nats / targets as f64)
     };
     steps.chunks(stretch).map(mean).collect()
+}
+
+/// The batch that the decisions led to.
+fn decided(decisions: &[Decision], length: u64, end: u64) -> Vec<(f64, f64)> {
+    let set = [DecisionKind::Stage, DecisionKind::Grow];
+    let decisions = decisions.iter().filter(|decision| set.contains(&decision.kind));
+    let mut points: Vec<(f64, f64)> =
+        decisions.map(|d| (d.tokens_seen.0 as f64, (d.to_sequences * length) as f64)).collect();
+    points.extend(points.last().copied().map(|(_, last)| (end as f64, last)));
+    points
 }
 
 fn batch(first: u64, growths: &[BatchGrowth], end: u64) -> Vec<(f64, f64)> {

@@ -8,7 +8,7 @@ use terrace_upscale::analysis::{Analysis, Calibration, Criterion, analyze};
 use crate::args::UpscaleArgs;
 use crate::context::Context;
 use crate::device;
-use crate::drawing::draw;
+use crate::drawing;
 use crate::error::CliError;
 use crate::progress::{Progress, Unit};
 use crate::table::Table;
@@ -26,6 +26,7 @@ pub(super) fn run(args: &UpscaleArgs, context: &Context) -> Result<Analysis, Cli
         let error = CliError::input("there is no text to measure on");
         return Err(error.with_help("--text EDITION, a folder made by `terrace prepare`"));
     }
+    drawing::check(args.picture.as_deref())?;
     let device = device::open(args.device, context)?;
     let model = hf::load(&args.source, &device)?;
     let editions: Vec<(String, PathBuf)> =
@@ -45,9 +46,6 @@ pub(super) fn run(args: &UpscaleArgs, context: &Context) -> Result<Analysis, Cli
         },
     )?;
     progress.finish();
-    if let Some(stem) = &args.picture {
-        draw(&found.figure(), stem)?;
-    }
     Ok(found)
 }
 
