@@ -1,6 +1,7 @@
 //! From the items of a task to what a model is asked.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use minijinja::Value;
 use serde::{Deserialize, Serialize};
@@ -106,10 +107,10 @@ impl Subset<'_> {
             let place = Place { subset: self, fields, index, is_fewshot: false }.filled()?;
             let mut header = place.text("description", &self.task.description)?;
             for number in self.drawn(index, examples.len()) {
-                if !shown.contains_key(&number) {
+                if let Entry::Vacant(unknown) = shown.entry(number) {
                     let fields = examples[number].clone();
                     let example = Place { subset: self, fields, index: number, is_fewshot: true };
-                    shown.insert(number, example.filled()?.example()?);
+                    unknown.insert(example.filled()?.example()?);
                 }
                 header.push_str(&shown[&number]);
                 header.push_str(&self.task.fewshot.delimiter);
