@@ -3,6 +3,7 @@
 mod batch;
 mod simulate;
 mod spikes;
+mod task;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use crate::prepare::PrepareConfig;
 use crate::run::{RunConfig, Stage};
 
 pub(crate) use self::simulate::simulate;
+pub(crate) use self::task::task;
 
 /// What keeps the plan's arithmetic within 128 bits.
 const EXTENT_LIMIT: usize = 1 << 24;

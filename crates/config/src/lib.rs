@@ -3,7 +3,7 @@
 //! [`load`] reads a file (with what it `extends` and what `--set` overrides) and remembers where
 //! each value came from; [`gather`] looks at the model folder and the editions; [`resolve`] turns
 //! both into a plan without touching anything. [`load_prepare`] reads the second language, that of
-//! `terrace prepare`, in the same way.
+//! `terrace prepare`, in the same way, and [`load_task`] that of an evaluation task.
 
 mod agree;
 mod batch;
@@ -37,6 +37,7 @@ mod run;
 mod segments;
 mod simulate;
 mod stages;
+mod task;
 mod warnings;
 
 pub use batch::{
@@ -51,7 +52,7 @@ pub use error::{Diagnostic, Error};
 pub use explain::{Explanation, Provenance, render_explanation};
 pub use facts::{EditionFacts, Facts, HeldOutFacts, gather};
 pub use hugging_face::ArchitectureError;
-pub use load::{Loaded, load, load_controller, load_prepare, load_simulate};
+pub use load::{Loaded, load, load_controller, load_prepare, load_simulate, load_task};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use mixture_file::{MixtureFile, load_mixture};
@@ -74,4 +75,8 @@ pub use segments::{MixtureChange, StageSegment};
 pub use simulate::{
     DeclaredConfig, GnsSqrtConfig, QuadraticConfig, RelativeDropConfig, SimulateConfig,
     SimulatedOptimizer, SimulatedPlateau, SimulatedSource, SimulatedStage,
+};
+pub use task::{
+    CodeTask, Comparison, ExampleOrder, Fewshot, Generation, MatchChoice, Normalize, TaskConfig,
+    TaskData, TaskFilter, TaskForm, TaskGroup,
 };

@@ -17,6 +17,7 @@ use crate::path::normalize;
 use crate::prepare::PrepareConfig;
 use crate::run::RunConfig;
 use crate::simulate::SimulateConfig;
+use crate::task::TaskConfig;
 
 /// A configuration together with where its values came from.
 #[derive(Clone, Debug)]
@@ -87,6 +88,15 @@ pub fn load_prepare(
     overrides: &[(String, String)],
 ) -> Result<Loaded<PrepareConfig>, Error> {
     load_checked(path, overrides, check::prepare)
+}
+
+/// Reads the file of an evaluation task, in the same way as [`load`].
+///
+/// # Errors
+///
+/// As [`load`]; a template or a regular expression that cannot be read is one too.
+pub fn load_task(path: &Path, overrides: &[(String, String)]) -> Result<Loaded<TaskConfig>, Error> {
+    load_checked(path, overrides, check::task)
 }
 
 pub(crate) fn load_checked<C: DeserializeOwned + Serialize>(

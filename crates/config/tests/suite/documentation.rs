@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use terrace_config::{PlanOptions, gather, load, load_prepare, load_simulate, resolve};
+use terrace_config::{PlanOptions, gather, load, load_prepare, load_simulate, load_task, resolve};
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -42,6 +42,17 @@ fn every_prepare_file_loads() {
 fn every_simulation_loads() {
     for file in toml_files(&configs().join("simulate")) {
         load_simulate(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn every_task_loads() {
+    let files = toml_files(&configs().join("tasks"));
+    assert_eq!(files.len(), 16);
+    for file in files {
+        let loaded = load_task(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(loaded.config.name, name);
     }
 }
 
@@ -134,12 +145,54 @@ mixture = { NAME = 1.0 }
 const THE_REST_OF_A_SIMULATION: [(&str, &str); 2] =
     [("plateau.maximum_batch", "8"), ("declared.schedule", "\"0:4\"")];
 
+const MINIMAL_TASK: &str = r#"
+name = "x"
+form = "generation"
+metric = "exact_match,x"
+prompt = "x"
+target = "x"
+[data]
+items = ["x"]
+[[filters]]
+name = "x"
+regex = "x"
+"#;
+
+/// Any key of a task may be written where its form has a use for it; these have one in another form.
+const A_TASK_OF_SUBSETS: &str = r#"
+name = "x"
+form = "multiple-choice"
+metric = "acc"
+prompt = "x"
+options = ["x"]
+answer = "0"
+[data]
+items = ["{subset}"]
+[data.subsets]
+NAME = "x"
+[values]
+NAME = "x"
+[[fewshot.examples]]
+NAME = "x"
+"#;
+
+const A_TASK_OF_CONTEXTS: &str = r#"
+name = "x"
+form = "multiple-choice"
+metric = "acc"
+prompts = ["x"]
+target = "x"
+answer = "0"
+data = { items = ["x"] }
+"#;
+
 #[test]
 fn the_readme_describes_every_key_and_its_default() {
     let readme = std::fs::read_to_string(configs().join("README.md")).unwrap();
     let (_, tables) = readme.split_once("## A run file").unwrap();
     let (run, tables) = tables.split_once("## A file of `terrace prepare`").unwrap();
-    let (prepare, simulate) = tables.split_once("## A file of `terrace simulate`").unwrap();
+    let (prepare, tables) = tables.split_once("## A file of `terrace simulate`").unwrap();
+    let (simulate, task) = tables.split_once("## A file of a task").unwrap();
 
     let mut rest = THE_REST_OF_A_RUN.map(owned).to_vec();
     rest.push(owned(("stages.0.mixture_end", "{ NAME = 1 }")));
@@ -171,6 +224,20 @@ fn the_readme_describes_every_key_and_its_default() {
         serde_json::to_value(load_simulate(path, set).unwrap().config).unwrap()
     });
     compare(simulate, MINIMAL_SIMULATION, &minimal, &complete);
+
+    let read = |text| {
+        leaves(text, &[], |path, set| {
+            serde_json::to_value(load_task(path, set).unwrap().config).unwrap()
+        })
+    };
+    let mut minimal = read(MINIMAL_TASK);
+    let mut complete = read(A_TASK_OF_SUBSETS);
+    // No form does without all of these; what they are by default shows in one that has no use for them.
+    minimal.insert("target".to_owned(), complete["target"].clone());
+    minimal.insert("prompt".to_owned(), read(A_TASK_OF_CONTEXTS)["prompt"].clone());
+    complete.extend(minimal.clone());
+    complete.retain(|key, _| key != "filters" && key != "fewshot.examples");
+    compare(task, MINIMAL_TASK, &minimal, &complete);
 }
 
 fn owned((path, value): (&str, &str)) -> (String, String) {

@@ -6,3 +6,4 @@ mod documentation;
 mod errors;
 mod plan;
 mod steering;
+mod tasks;
