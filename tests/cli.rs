@@ -3,6 +3,7 @@
 mod controller;
 mod dashboard;
 mod kill;
+mod quantize;
 mod run;
 mod steer;
 mod support;
@@ -31,6 +32,7 @@ fn help_lists_the_verbs() {
         "compare",
         "probe-batch",
         "export",
+        "quantize",
         "bench",
         "doctor",
     ];

@@ -11,6 +11,7 @@ mod mix;
 mod plan;
 mod prepare;
 mod probe;
+mod quantize;
 mod replay;
 mod resume;
 mod revision;
@@ -41,6 +42,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Compare(args) => compare::run(&args, context),
         Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
+        Verb::Quantize(args) => quantize::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),
     }
