@@ -71,12 +71,12 @@ fn assert_within_half_a_step(weights: &[f32], shape @ [_, inputs]: [usize; 2]) {
 fn rows_and_tiles_agree_with_double_precision() {
     for shape in [[1, 1], [3, 31], [5, 32], [64, 33], [130, 96], [40, 200], [7, 4096]] {
         let weights = noise(shape[0] * shape[1], 1);
-        for rows in [1, 2, 3, 4, 5, 8, 9, 33] {
+        for rows in [1, 2, 3, 4, 8, 32, 33, 40] {
             assert_product(&weights, shape, rows);
         }
     }
     // More than one tile of weights in f32, the last one short.
-    assert_product(&noise(3000 * 500, 2), [3000, 500], 9);
+    assert_product(&noise(3000 * 500, 2), [3000, 500], 33);
 }
 
 #[test]
@@ -174,7 +174,7 @@ proptest! {
 
     #[test]
     fn any_shape_has_the_right_product(
-        outputs in 1usize..70, inputs in 1usize..140, rows in 1usize..20, seed in 0u64..1000,
+        outputs in 1usize..70, inputs in 1usize..140, rows in 1usize..50, seed in 0u64..1000,
     ) {
         assert_product(&noise(outputs * inputs, seed), [outputs, inputs], rows);
     }

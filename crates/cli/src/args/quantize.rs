@@ -60,7 +60,7 @@ pub(crate) struct BenchInt8Args {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,4")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rows: Vec<u16>,
-    /// How often each product is measured; the median is told
+    /// How often each product is measured; the shortest time is told
     #[arg(long, value_name = "N", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) repeats: u16,

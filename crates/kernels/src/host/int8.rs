@@ -12,10 +12,6 @@ pub const INT8_BLOCK: usize = 32;
 const PIECE_WEIGHTS: usize = 1 << 16;
 /// The weights that are in f32 at one time: four megabytes, about what a second cache holds.
 const TILE_WEIGHTS: usize = 1 << 20;
-/// Rows of the input that a pass over a row of weights serves at once: as many as have their partial
-/// sums in sixteen registers of eight beside the weights.
-const GROUP: usize = 4;
-
 /// A matrix `[out, in]` of integers, each row in blocks of [`INT8_BLOCK`] with a scale of 16 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Int8View<'a> {
@@ -176,52 +172,41 @@ simd! {
         x: &[f32], values: &[i8], scales: &[u16], inputs: usize, rows: usize, out: &mut [f32],
     ) {
         let blocks = inputs.div_ceil(INT8_BLOCK);
-        // The factors of one row in f32.
-        let mut factors = vec![0.0f32; blocks];
-        let weights = values.chunks_exact(inputs).zip(scales.chunks_exact(blocks));
-        for ((values, scales), out) in weights.zip(out.chunks_exact_mut(rows)) {
-            for (factor, scale) in factors.iter_mut().zip(scales) {
-                *factor = widen(*scale);
-            }
-            let mut done = 0;
-            while done + GROUP <= rows {
-                let sums = dot::<GROUP>(&x[done * inputs..], values, &factors, inputs);
-                out[done..done + GROUP].copy_from_slice(&sums);
-                done += GROUP;
-            }
-            for (row, out) in out.iter_mut().enumerate().skip(done) {
-                *out = dot::<1>(&x[row * inputs..], values, &factors, inputs)[0];
+        let matrix = values.chunks_exact(inputs).zip(scales.chunks_exact(blocks));
+        for ((values, scales), out) in matrix.zip(out.chunks_exact_mut(rows)) {
+            // The integers of a row stay in the first cache for all rows of `x`.
+            for (x, out) in x.chunks_exact(inputs).zip(out) {
+                *out = dot(values, scales, x);
             }
         }
     }
 }
 
-/// The inner products of a row of weights with the first `ROWS` rows of `x`, each summed in one and
-/// the same order.
+/// The inner product of a row of weights with a row of `x`.
 #[inline(always)]
-fn dot<const ROWS: usize>(x: &[f32], values: &[i8], factors: &[f32], inputs: usize) -> [f32; ROWS] {
-    let x: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * inputs..(row + 1) * inputs]);
-    let mut lanes = [[0.0f32; LANES]; ROWS];
-    let whole = inputs / INT8_BLOCK;
+fn dot(values: &[i8], scales: &[u16], x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
     let (blocks, rest) = values.as_chunks::<INT8_BLOCK>();
-    for ((block, values), factor) in (0..whole).zip(blocks).zip(factors) {
+    let (x, x_rest) = x.as_chunks::<INT8_BLOCK>();
+    for ((values, scale), x) in blocks.iter().zip(scales).zip(x) {
+        let scale = widen(*scale);
         let mut weights = [0.0f32; INT8_BLOCK];
         for (weight, value) in weights.iter_mut().zip(values) {
-            *weight = factor * f32::from(*value);
+            *weight = scale * f32::from(*value);
         }
-        for (x, lanes) in x.iter().zip(&mut lanes) {
-            let x = &x[block * INT8_BLOCK..(block + 1) * INT8_BLOCK];
-            for lane in 0..LANES {
-                lanes[lane] += weights[lane] * x[lane] + weights[lane + LANES] * x[lane + LANES];
-            }
+        // Two to a lane: their sum does not wait for the lane's last one.
+        for lane in 0..LANES {
+            lanes[lane] += weights[lane] * x[lane] + weights[lane + LANES] * x[lane + LANES];
         }
     }
-    std::array::from_fn(|row| {
-        let x = &x[row][whole * INT8_BLOCK..];
-        let factor = factors.last().copied().unwrap_or(0.0);
-        let rest: f32 = rest.iter().zip(x).map(|(value, x)| factor * f32::from(*value) * x).sum();
-        sum_lanes(lanes[row]) + rest
-    })
+    let mut sum = 0.0;
+    if !rest.is_empty() {
+        let scale = widen(scales[blocks.len()]);
+        for (value, x) in rest.iter().zip(x_rest) {
+            sum += scale * f32::from(*value) * x;
+        }
+    }
+    sum_lanes(lanes) + sum
 }
 
 /// The value of finite half precision that is not negative, without a branch, so that loops of it

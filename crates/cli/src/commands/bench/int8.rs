@@ -23,7 +23,7 @@ struct Answer {
     results: Vec<Measurement>,
 }
 
-/// One shape; medians.
+/// One shape; the shortest times, which other work on the machine lengthens least.
 #[derive(Serialize)]
 struct Measurement {
     inputs: usize,
@@ -74,17 +74,17 @@ fn measure(
         Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
     };
     let (x, weight) = (tensor(&values, [rows, inputs]), tensor(weights, [outputs, inputs]));
-    let f32_seconds = median(repeats, || {
+    let f32_seconds = shortest(repeats, || {
         black_box(linear(x.clone(), weight.clone()));
     });
     let mut out = vec![0.0; rows * outputs];
-    let gemm_seconds = median(repeats, || {
+    let gemm_seconds = shortest(repeats, || {
         let w = Matrix::new(weights, outputs, inputs).transposed();
         let out = MatrixMut::new(&mut out, rows, outputs);
         multiply(out, false, Matrix::new(&values, rows, inputs), w, 1.0, Threads::All);
     });
     black_box(&out);
-    let int8_seconds = median(repeats, || {
+    let int8_seconds = shortest(repeats, || {
         black_box(matrix.linear(x.clone()));
     });
     Measurement {
@@ -99,18 +99,15 @@ fn measure(
     }
 }
 
-/// The median time of a piece of work, after one that is not counted.
-fn median(repeats: usize, mut work: impl FnMut()) -> f64 {
+/// The shortest time of a piece of work, after one that is not counted.
+fn shortest(repeats: usize, mut work: impl FnMut()) -> f64 {
     work();
-    let mut times: Vec<f64> = (0..repeats)
-        .map(|_| {
-            let started = Instant::now();
-            work();
-            started.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    let times = (0..repeats).map(|_| {
+        let started = Instant::now();
+        work();
+        started.elapsed().as_secs_f64()
+    });
+    times.fold(f64::INFINITY, f64::min)
 }
 
 fn text(answer: &Answer) -> String {
