@@ -4,6 +4,7 @@ mod controller;
 mod dashboard;
 mod generate;
 mod kill;
+mod quantize;
 mod run;
 mod serve;
 mod steer;
@@ -35,6 +36,7 @@ fn help_lists_the_verbs() {
         "export",
         "generate",
         "serve",
+        "quantize",
         "bench",
         "doctor",
     ];

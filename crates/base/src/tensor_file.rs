@@ -17,6 +17,8 @@ pub enum Dtype {
     F16,
     /// The upper half of single precision.
     Bf16,
+    /// Signed integers of eight bits.
+    I8,
 }
 
 impl Dtype {
@@ -26,6 +28,7 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
         }
     }
 
@@ -36,6 +39,7 @@ impl Dtype {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+            Self::I8 => "I8",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod generate;
 mod parse;
+mod quantize;
 mod replay;
 mod serve;
 mod simulate;
@@ -16,13 +17,14 @@ use terrace_config::{Bytes, DeviceChoice, Recompute};
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
+pub(crate) use self::quantize::{BenchInt8Args, QuantizeArgs};
 pub(crate) use self::replay::ReplayArgs;
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::simulate::{BenchPlateauArgs, SimulateArgs};
 pub(crate) use self::steer::{
     BranchArgs, CompareArgs, Coupling, InitArgs, MixArgs, ProbeBatchArgs, ResumeArgs,
 };
-pub(crate) use self::upscale::{Layers, UpscaleArgs};
+pub(crate) use self::upscale::{Layers, NamedText, UpscaleArgs};
 
 /// Carries a pretrained language model further, in stages.
 #[derive(Debug, Parser)]
@@ -117,6 +119,8 @@ pub(crate) enum Verb {
     Generate(GenerateArgs),
     /// Answer OpenAI's protocol over HTTP
     Serve(ServeArgs),
+    /// Round a model's weights to eight bits, and show what that costs
+    Quantize(QuantizeArgs),
     /// Measure speed and memory
     Bench(BenchArgs),
     /// Say what this machine offers, and what is missing
@@ -246,6 +250,8 @@ pub(crate) enum BenchVerb {
     Train(BenchTrainArgs),
     /// Plateau tests on simulated loss curves: false alarms, power, delay
     Plateau(BenchPlateauArgs),
+    /// Products with eight-bit weights beside those with f32 weights
+    Int8(BenchInt8Args),
 }
 
 /// Something that is measured with and without.

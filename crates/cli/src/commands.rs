@@ -13,6 +13,7 @@ mod model;
 mod plan;
 mod prepare;
 mod probe;
+mod quantize;
 mod replay;
 mod resume;
 mod revision;
@@ -46,6 +47,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Export(args) => export::run(&args, context),
         Verb::Generate(args) => generate::run(&args, context),
         Verb::Serve(args) => serve::run(&args, context),
+        Verb::Quantize(args) => quantize::run(&args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Doctor => doctor::run(context),
     }

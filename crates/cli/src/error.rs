@@ -158,6 +158,20 @@ impl From<terrace_upscale::write::Error> for CliError {
     }
 }
 
+impl From<terrace_quantize::Error> for CliError {
+    fn from(error: terrace_quantize::Error) -> Self {
+        use terrace_quantize::Error;
+        let exit = match &error {
+            Error::Model(error) => exit_of_model(error),
+            Error::Data(error) => exit_of_data(error),
+            Error::Read { source, .. } => exit_of_io(source),
+            Error::NoSpace { .. } | Error::Write { .. } => ExitCode::Environment,
+            _ => ExitCode::BadInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
 impl From<terrace_upscale::analysis::Error> for CliError {
     fn from(error: terrace_upscale::analysis::Error) -> Self {
         let exit = match &error {

@@ -18,6 +18,7 @@ mod cross_entropy;
 mod elementwise;
 mod exponential;
 mod gate;
+mod int8;
 mod norm;
 mod product;
 mod rotation;
@@ -31,6 +32,9 @@ pub use buffer::Buffer;
 pub use cached_attention::{CachedSpan, cached_attention};
 pub use elementwise::add_assign;
 pub use gate::{gate_backward, gate_forward};
+pub use int8::{
+    INT8_BLOCK, Int8View, dequantize, int8_product_by_rows, int8_product_by_tiles, quantize,
+};
 pub use norm::{norm_backward, norm_forward, norm_scale};
 pub use product::{Matrix, MatrixMut, Threads, multiply};
 pub use rotation::{Rotations, rotate};

@@ -9,12 +9,14 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 pub mod host;
+mod int8;
 mod norm;
 mod rope;
 
 pub use adamw::{AdamW, Moments, accumulate, adamw_step, square_sums};
 pub use attention::{AttentionMask, causal_attention};
 pub use cross_entropy::{LinearCrossEntropy, linear_cross_entropy};
+pub use int8::{Int8Error, Int8Matrix, int8_blocks, int8_linear, int8_quantize};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, rope};
 

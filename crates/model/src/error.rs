@@ -73,8 +73,8 @@ pub enum Error {
         /// The shape that config.json implies.
         expected: Vec<usize>,
     },
-    /// A tensor has an element type that is not a supported float.
-    #[error("{path}: tensor `{name}` has element type {found}; F32, F16 and BF16 can be loaded")]
+    /// A tensor has an element type that is not supported.
+    #[error("{path}: tensor `{name}` has element type {found}; {expected}")]
     Dtype {
         /// The folder.
         path: PathBuf,
@@ -82,6 +82,35 @@ pub enum Error {
         name: String,
         /// The type in the file.
         found: String,
+        /// What could be loaded.
+        expected: String,
+    },
+    /// The weights are integers, and floats are needed.
+    #[error(
+        "{path}: its weights are eight-bit integers, for inference only; name the folder that \
+         they were made from"
+    )]
+    Quantized {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The weights were quantised in a way that Terrace does not read.
+    #[error("{path}: quantization_config: {reason}; `terrace quantize` makes what can be loaded")]
+    Quantization {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Weights cannot be rounded to integers, or integers of a file are damaged.
+    #[error("{path}: tensor `{name}`: {source}")]
+    Int8 {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// What is wrong, with its place.
+        source: terrace_kernels::Int8Error,
     },
 }
 

@@ -4,14 +4,18 @@
 
 mod describe;
 mod folder;
+mod frozen;
 mod load;
+mod quantization;
 mod save;
 mod special;
 mod write;
 
 pub use describe::{Summary, WeightFile, describe};
 pub use folder::{Folder, companions};
-pub use load::load;
+pub use frozen::load_frozen;
+pub use load::{load, widen};
+pub use quantization::{Quantization, scale_name, scale_shape};
 pub use save::{SaveOptions, save};
 pub use special::end_of_text;
 pub use write::{FolderWriter, WrittenFile, copy_companions};

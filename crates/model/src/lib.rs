@@ -7,15 +7,19 @@
 mod causal_lm;
 mod context;
 mod error;
+mod frozen;
 pub mod hf;
 mod initialize;
 mod layer;
+mod linear;
 mod parameters;
 
 pub use causal_lm::{CausalLm, Segment};
 pub use context::SequenceContext;
 pub use error::Error;
+pub use frozen::{FrozenLayer, FrozenLm};
 pub use initialize::initialize;
 pub use layer::{Layer, LayerTape};
+pub use linear::Linear;
 pub use parameters::{Initializer, ParameterSpec, parameter_specs, segment_specs};
 pub use terrace_config::Architecture;

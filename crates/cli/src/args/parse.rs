@@ -89,6 +89,14 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("a rate is above zero".to_owned()) }
 }
 
+/// The extents of a matrix, written `4096x11008`.
+pub(super) fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let extent = |text: &str| text.parse().ok().filter(|extent: &usize| *extent > 0);
+    text.split_once(['x', '×'])
+        .and_then(|(inputs, outputs)| Some([extent(inputs)?, extent(outputs)?]))
+        .ok_or_else(|| format!("`{text}` is not INxOUT, as in 4096x11008"))
+}
+
 impl FromStr for BatchShape {
     type Err = String;
 

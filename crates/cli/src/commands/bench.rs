@@ -1,5 +1,6 @@
 //! `terrace bench`: speed and memory, measured.
 
+mod int8;
 mod plateau;
 mod train;
 
@@ -13,5 +14,6 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliErr
     match args.what {
         BenchVerb::Train(args) => train::run(&args, context),
         BenchVerb::Plateau(args) => plateau::run(&args, context),
+        BenchVerb::Int8(args) => int8::run(&args, context),
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use terrace_config::Architecture;
 
+use super::Quantization;
 use super::load::{check, map_files, parse, read_architecture};
 use crate::Error;
 
@@ -13,6 +14,8 @@ use crate::Error;
 pub struct Summary {
     /// The shape that `config.json` describes and that the tensors have.
     pub architecture: Architecture,
+    /// How its weights were rounded to integers, if they were.
+    pub quantization: Option<Quantization>,
     /// The number of tensors in the files.
     pub tensors: usize,
     /// The element types that occur, by name.
@@ -35,16 +38,17 @@ pub struct WeightFile {
 ///
 /// # Errors
 ///
-/// As [`load`](super::load): what can be described can be loaded.
+/// As [`load_frozen`](super::load_frozen): what can be described can be loaded.
 pub fn describe(folder: &Path) -> Result<Summary, Error> {
     let architecture = read_architecture(folder)?;
+    let quantization = Quantization::read(folder)?;
     let files = map_files(folder)?;
     let mut tensors = BTreeMap::new();
     let parsed = parse(&files)?;
     for file in &parsed {
         tensors.extend(file.iter());
     }
-    check(folder, &architecture, &tensors)?;
+    check(folder, &architecture, quantization.as_ref(), &tensors)?;
     let mut dtypes: Vec<String> =
         tensors.values().map(|tensor| format!("{:?}", tensor.dtype())).collect();
     dtypes.sort();
@@ -53,5 +57,6 @@ pub fn describe(folder: &Path) -> Result<Summary, Error> {
         name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         bytes: file.bytes.len() as u64,
     });
-    Ok(Summary { architecture, tensors: tensors.len(), dtypes, files: files.collect() })
+    let (tensors, files) = (tensors.len(), files.collect());
+    Ok(Summary { architecture, quantization, tensors, dtypes, files })
 }

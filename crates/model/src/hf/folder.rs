@@ -9,8 +9,8 @@ use serde_json::Value;
 use terrace_base::Dtype;
 use terrace_config::Architecture;
 
-use super::load::{check, map_files, parse, read_architecture};
-use super::{COMPANIONS, CONFIG};
+use super::load::{check, dtype, map_files, parse, read_architecture};
+use super::{COMPANIONS, CONFIG, Quantization};
 use crate::Error;
 
 /// A checked model folder, open for reading.
@@ -39,6 +39,7 @@ impl Folder {
     /// As [`load`](super::load).
     pub fn open(path: &Path) -> Result<Self, Error> {
         let architecture = read_architecture(path)?;
+        Quantization::refuse(path)?;
         let config_path = path.join(CONFIG);
         let text = std::fs::read_to_string(&config_path).map_err(Error::io(&config_path))?;
         let config = serde_json::from_str(&text).expect("its architecture has been read");
@@ -48,13 +49,8 @@ impl Folder {
         let mut tensors = BTreeMap::new();
         for (file, (content, map)) in parsed.iter().zip(&mapped).enumerate() {
             for (name, view) in content.iter() {
-                let dtype = match view.dtype() {
-                    safetensors::Dtype::F32 => Dtype::F32,
-                    safetensors::Dtype::F16 => Dtype::F16,
-                    safetensors::Dtype::BF16 => Dtype::Bf16,
-                    // The check below refuses it by name, unless nothing needs it.
-                    _ => continue,
-                };
+                // The check below refuses it by name, unless nothing needs it.
+                let Some(dtype) = dtype(&view) else { continue };
                 let data = view.data();
                 let offset = (data.as_ptr().addr() - map.bytes.as_ptr().addr()) as u64;
                 let place = Place { file, offset, bytes: data.len() as u64, dtype };
@@ -62,7 +58,7 @@ impl Folder {
             }
             views.extend(content.iter());
         }
-        check(path, &architecture, &views)?;
+        check(path, &architecture, None, &views)?;
         let open = |path: &PathBuf| File::open(path).map_err(Error::io(path));
         let files = mapped
             .iter()

@@ -13,7 +13,7 @@ use crate::{CausalLm, Error, ParameterSpec, segment_specs};
 /// How a model is written.
 #[derive(Clone, Copy, Debug)]
 pub struct SaveOptions {
-    /// The element type of the weights; f32 values are rounded to nearest, ties to even.
+    /// The element type of the weights, a float; f32 values are rounded to nearest, ties to even.
     pub dtype: Dtype,
     /// The size above which a further file is begun.
     pub maximum_shard_bytes: u64,
@@ -32,6 +32,10 @@ impl Default for SaveOptions {
 /// # Errors
 ///
 /// A file cannot be written.
+///
+/// # Panics
+///
+/// The element type is no float.
 pub fn save(model: &CausalLm, folder: &Path, options: SaveOptions) -> Result<(), Error> {
     let parameters: Vec<(ParameterSpec, Tensor<2>)> = model
         .segments()
@@ -62,6 +66,7 @@ pub fn save(model: &CausalLm, folder: &Path, options: SaveOptions) -> Result<(),
         Dtype::F32 => "float32",
         Dtype::F16 => "float16",
         Dtype::Bf16 => "bfloat16",
+        Dtype::I8 => panic!("integers need scales: `hf::save` writes floats"),
     };
     config["torch_dtype"] = json!(dtype);
     writer.finish(&config).map(|_| ())
@@ -72,5 +77,6 @@ fn to_bytes(values: &[f32], dtype: Dtype) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::I8 => panic!("integers need scales: `hf::save` writes floats"),
     }
 }

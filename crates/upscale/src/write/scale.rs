@@ -24,6 +24,7 @@ pub(super) fn scale(bytes: &mut [u8], dtype: Dtype, factor: f64) {
         Dtype::Bf16 => {
             map(bytes, |b| bf16::from_f32(times(bf16::from_le_bytes(b).to_f32())).to_le_bytes());
         }
+        Dtype::I8 => unreachable!("a folder with integers is refused when it is opened"),
     }
 }
 

@@ -57,12 +57,21 @@ pub(super) fn describe(look: &Look<'_>) -> Result<Description, CliError> {
         ("vocabulary", grouped(architecture.vocab_size)),
         ("embeddings", if architecture.tie_word_embeddings { "tied" } else { "untied" }.to_owned()),
         ("positions", grouped(architecture.max_position_embeddings)),
+        (
+            "weights",
+            match summary.quantization {
+                None => "floats".to_owned(),
+                Some(scheme) if scheme.lm_head => "eight-bit integers, lm_head too".to_owned(),
+                Some(_) => "eight-bit integers".to_owned(),
+            },
+        ),
         ("tensors", format!("{}, {}", summary.tensors, summary.dtypes.join(" and "))),
         ("size", format_bytes(bytes)),
     ]);
     let facts = super::fields(&json!({
         "parameters": architecture.parameter_count(),
         "architecture": architecture,
+        "quantization": summary.quantization,
         "tensors": summary.tensors,
         "dtypes": summary.dtypes,
         "files": files,
