@@ -8,11 +8,10 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 use terrace_completion::{Error, Event, LanguageModel, ModelFacts, Request, RequestId};
-use terrace_model::CausalLm;
+use terrace_model::FrozenLm;
 use terrace_tokenizer::Tokenizer;
 
 use self::running::{Running, computed_for_nothing};
-use crate::Weights;
 use crate::cache::{Cache, Span};
 use crate::choose::choose;
 use crate::forward::Runner;
@@ -112,33 +111,24 @@ impl Engine {
     ///
     /// A count of the options is zero.
     #[must_use]
-    pub fn new(model: CausalLm, tokenizer: Option<Arc<Tokenizer>>, options: EngineOptions) -> Self {
-        Self::of_weights(Weights::from(model), tokenizer, options)
-    }
-
-    /// As [`new`](Self::new), for weights in any form.
-    ///
-    /// # Panics
-    ///
-    /// A count of the options is zero.
-    #[must_use]
-    pub fn of_weights(
-        weights: Weights,
+    pub fn new(
+        model: impl Into<FrozenLm>,
         tokenizer: Option<Arc<Tokenizer>>,
         options: EngineOptions,
     ) -> Self {
+        let model = model.into();
         let EngineOptions { slots, context_length, .. } = options;
         let counts = [slots, context_length, options.prefill_tokens, options.logit_rows];
         assert!(counts.iter().all(|count| *count > 0), "counts above zero");
         let facts = ModelFacts {
-            vocab_size: weights.architecture.vocab_size as usize,
+            vocab_size: model.architecture.vocab_size as usize,
             context_length,
             end_of_text: options.end_of_text.clone(),
         };
-        let device = weights.device();
+        let device = model.device();
         let cache =
-            Cache::new(&weights.architecture, slots, context_length, &device, options.composed);
-        let runner = Runner::new(weights, cache, context_length, options.batch_invariant);
+            Cache::new(&model.architecture, slots, context_length, &device, options.composed);
+        let runner = Runner::new(model, cache, context_length, options.batch_invariant);
         Self {
             facts,
             tokenizer,

@@ -4,13 +4,13 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use terrace_config::Architecture;
 use terrace_kernels::host::{HostTensor, Rotations, gate_forward, is_host, rotate};
 use terrace_kernels::{RopeTable, rms_norm, rope, swiglu};
+use terrace_model::{FrozenLayer, FrozenLm};
 
 use crate::cache::{Cache, Span};
-use crate::{LayerWeights, Weights};
 
 /// A model, its cache, and how rows are put together.
 pub(crate) struct Runner {
-    pub(crate) weights: Weights,
+    pub(crate) model: FrozenLm,
     pub(crate) cache: Cache,
     rope: RopeTable,
     device: Device,
@@ -33,11 +33,11 @@ enum Turns {
 }
 
 impl Runner {
-    pub(crate) fn new(weights: Weights, cache: Cache, length: usize, row_by_row: bool) -> Self {
-        let device = weights.device();
-        let Architecture { head_dim, rope_theta, .. } = weights.architecture;
+    pub(crate) fn new(model: FrozenLm, cache: Cache, length: usize, row_by_row: bool) -> Self {
+        let device = model.device();
+        let Architecture { head_dim, rope_theta, .. } = model.architecture;
         let rope = RopeTable::new(length, head_dim as usize, rope_theta, &device);
-        Self { weights, cache, rope, device, row_by_row }
+        Self { model, cache, rope, device, row_by_row }
     }
 
     /// Computes the positions of the spans and keeps their keys and values; gives the last residual
@@ -47,8 +47,8 @@ impl Runner {
     /// in a cache of the processor.
     pub(crate) fn run(&mut self, tokens: &[u32], spans: &[Span]) -> Vec<Tensor<2>> {
         let mut pieces = self.pieces(tokens, spans);
-        let architecture = &self.weights.architecture;
-        for (index, layer) in self.weights.layers.iter().enumerate() {
+        let architecture = &self.model.architecture;
+        for (index, layer) in self.model.layers.iter().enumerate() {
             for rows in &mut pieces {
                 run_layer(architecture, layer, index, rows, &mut self.cache);
             }
@@ -59,10 +59,10 @@ impl Runner {
     /// The logits of some rows of the residual stream, `[rows, v]` row-major.
     pub(crate) fn logits(&self, x: Tensor<2>) -> Vec<f32> {
         let [rows, _] = x.dims();
-        let epsilon = self.weights.architecture.rms_norm_eps;
+        let epsilon = self.model.architecture.rms_norm_eps;
         let of = |x: Tensor<2>| {
-            let normed = rms_norm(x, self.weights.norm.clone(), epsilon);
-            let logits = self.weights.lm_head.forward(normed).into_data();
+            let normed = rms_norm(x, self.model.norm.clone(), epsilon);
+            let logits = self.model.lm_head.forward(normed).into_data();
             logits.try_to_vec::<f32>().expect("logits are f32")
         };
         if self.row_by_row {
@@ -94,7 +94,7 @@ impl Runner {
             Tensor::from_data(TensorData::new(values, [count]), &self.device)
         };
         let ids = integers(tokens.iter().map(|token| *token as i32).collect());
-        let x = self.weights.embed_tokens.clone().select(0, ids);
+        let x = self.model.embed_tokens.clone().select(0, ids);
         let positions = spans.iter().flat_map(|span| span.start..span.start + span.count);
         let positions = integers(positions.map(|position| position as i32).collect());
         let (cos, sin) = self.rope.lookup(positions, [1, count]);
@@ -111,7 +111,7 @@ impl Runner {
 
 fn run_layer(
     architecture: &Architecture,
-    layer: &LayerWeights,
+    layer: &FrozenLayer,
     index: usize,
     rows: &mut Rows,
     cache: &mut Cache,

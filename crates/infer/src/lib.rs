@@ -9,11 +9,7 @@ mod engine;
 mod forward;
 pub mod memory;
 mod prefix;
-mod projection;
 mod scores;
 pub mod text;
-mod weights;
 
 pub use engine::{Counts, Engine, EngineOptions};
-pub use projection::Projection;
-pub use weights::{LayerWeights, Weights};

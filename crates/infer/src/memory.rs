@@ -1,6 +1,8 @@
 //! What fits beside what: the bytes of weights and cache.
 
+use terrace_base::Dtype;
 use terrace_config::Architecture;
+use terrace_model::hf::Quantization;
 
 /// How the weights are stored. What is in fewer than four bytes has norms and embedding in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +23,13 @@ pub enum WeightFormat {
 /// Bytes.
 #[must_use]
 pub fn weights_bytes(architecture: &Architecture, format: WeightFormat) -> u64 {
-    let parameters = architecture.parameter_count();
-    let a = architecture;
-    let queries = a.num_attention_heads * a.head_dim;
-    let keys = a.num_key_value_heads * a.head_dim;
-    let layer = a.hidden_size * (2 * queries + 2 * keys + 3 * a.intermediate_size);
-    let head = if a.tie_word_embeddings { 0 } else { a.vocab_size * a.hidden_size };
-    let linear = a.num_hidden_layers * layer + head;
     match format {
-        WeightFormat::F32 => 4 * parameters,
-        WeightFormat::Bf16 => 2 * parameters,
-        WeightFormat::Int8 => 2 * (parameters - linear) + linear + 2 * linear.div_ceil(32),
+        WeightFormat::F32 => 4 * architecture.parameter_count(),
+        WeightFormat::Bf16 => 2 * architecture.parameter_count(),
+        WeightFormat::Int8 => {
+            let lm_head = !architecture.tie_word_embeddings;
+            Quantization { lm_head }.weight_bytes(architecture, Dtype::Bf16)
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use terrace_completion::{
     complete_all,
 };
 use terrace_infer::{Engine, EngineOptions};
-use terrace_kernels::RopeTable;
-use terrace_model::{Architecture, CausalLm, SequenceContext, initialize};
+use terrace_kernels::{Int8Matrix, RopeTable};
+use terrace_model::{Architecture, CausalLm, FrozenLm, Linear, SequenceContext, initialize};
 use terrace_tokenizer::Tokenizer;
 
 fn architecture() -> Architecture {
@@ -328,4 +328,49 @@ fn numbers_that_are_none_end_the_engine_for_good() {
     }
     let refused = engine.submit(Request::greedy(tokens(9, 5), 4)).unwrap_err();
     assert!(refused.to_string().contains("stopped earlier"), "{refused}");
+}
+
+/// The model with every linear map in eight bits, and the same numbers as floats.
+fn rounded() -> (FrozenLm, FrozenLm) {
+    let mut integers = FrozenLm::from(model());
+    let mut floats = integers.clone();
+    for (integer, float) in linears(&mut integers).into_iter().zip(linears(&mut floats)) {
+        let Linear::Float(weight) = &*integer else { panic!("they were floats") };
+        let values = weight.clone().into_data().try_to_vec::<f32>().unwrap();
+        let matrix = Int8Matrix::quantize(&values, weight.dims()).unwrap();
+        let data = TensorData::new(matrix.dequantize(), matrix.shape());
+        *float = Linear::Float(Tensor::from_data(data, &Device::flex()));
+        *integer = Linear::Int8(matrix);
+    }
+    (integers, floats)
+}
+
+fn linears(model: &mut FrozenLm) -> Vec<&mut Linear> {
+    let mut all = vec![&mut model.lm_head];
+    for layer in &mut model.layers {
+        all.extend([&mut layer.q_proj, &mut layer.k_proj, &mut layer.v_proj, &mut layer.o_proj]);
+        all.extend([&mut layer.gate_proj, &mut layer.up_proj, &mut layer.down_proj]);
+    }
+    all
+}
+
+#[test]
+fn eight_bit_weights_answer_as_their_values_do_and_are_as_invariant() {
+    let (integers, floats) = rounded();
+    let invariant = EngineOptions { batch_invariant: true, ..options() };
+    let together = ask(&mut Engine::new(integers.clone(), None, invariant.clone()), mixed());
+    let alone = EngineOptions { slots: 1, prefill_tokens: 5, ..invariant };
+    let mut alone = Engine::new(integers.clone(), None, alone);
+    for (request, expected) in mixed().into_iter().zip(&together) {
+        assert_eq!(&one(&mut alone, request), expected);
+    }
+    let scores = |model: FrozenLm| {
+        let requests = (0..6).map(|i| Request::score(&tokens(i, 40), &tokens(10 + i, 9))).collect();
+        let answers = ask(&mut Engine::new(model, None, options()), requests);
+        let scores = answers.into_iter().flat_map(|answer| answer.prompt_scores);
+        scores.map(|score| score.log_probability).collect::<Vec<f32>>()
+    };
+    for (a, b) in scores(integers).into_iter().zip(scores(floats)) {
+        assert!((a - b).abs() < 2e-4, "{a} {b}");
+    }
 }

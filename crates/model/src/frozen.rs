@@ -1,12 +1,14 @@
 //! A model whose weights are only read, as floats or as eight-bit integers.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use terrace_config::Architecture;
 use terrace_kernels::host::{AttentionShape, HostTensor, attention_forward, rotate};
 use terrace_kernels::{causal_attention, rms_norm, rope, swiglu};
 
 use crate::context::{Composed, Form, Fused};
-use crate::{Error, Linear, ParameterSpec, Segment, SequenceContext, segment_specs};
+use crate::{
+    CausalLm, Error, Layer, Linear, ParameterSpec, Segment, SequenceContext, segment_specs,
+};
 
 /// A causal language model for inference: [`CausalLm`](crate::CausalLm) with products of either
 /// form.
@@ -71,7 +73,41 @@ pub(crate) fn assemble(
     Ok(FrozenLm { architecture, embed_tokens, layers, norm, lm_head })
 }
 
+impl From<CausalLm> for FrozenLm {
+    fn from(model: CausalLm) -> Self {
+        Self {
+            lm_head: Linear::Float(model.output_projection()),
+            architecture: model.architecture,
+            embed_tokens: model.embed_tokens,
+            layers: model.layers.into_iter().map(FrozenLayer::from).collect(),
+            norm: model.norm,
+        }
+    }
+}
+
+impl From<Layer> for FrozenLayer {
+    fn from(layer: Layer) -> Self {
+        Self {
+            input_layernorm: layer.input_layernorm,
+            q_proj: Linear::Float(layer.q_proj),
+            k_proj: Linear::Float(layer.k_proj),
+            v_proj: Linear::Float(layer.v_proj),
+            o_proj: Linear::Float(layer.o_proj),
+            post_attention_layernorm: layer.post_attention_layernorm,
+            gate_proj: Linear::Float(layer.gate_proj),
+            up_proj: Linear::Float(layer.up_proj),
+            down_proj: Linear::Float(layer.down_proj),
+        }
+    }
+}
+
 impl FrozenLm {
+    /// The device that holds the embedding and the norms.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.embed_tokens.device()
+    }
+
     /// The final hidden states, normed: what the output projection is applied to.
     ///
     /// # Shapes

@@ -1,6 +1,7 @@
 //! A linear product whose weights have one of two forms.
 
 use burn::tensor::Tensor;
+use terrace_kernels::host::{Buffer, HostTensor, Matrix, MatrixMut, Threads, is_host, multiply};
 use terrace_kernels::{Int8Matrix, linear};
 
 /// The weights of a linear product, `[out, in]`, that are only read.
@@ -21,6 +22,7 @@ impl Linear {
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
+            Self::Float(weight) if is_host(&x.device()) => on_host(x, weight),
             Self::Float(weight) => linear(x, weight.clone()),
             Self::Int8(weight) => weight.linear(x),
         }
@@ -43,4 +45,20 @@ impl Linear {
             Self::Int8(weight) => weight.bytes(),
         }
     }
+}
+
+/// The product without a transposed copy of the weights.
+fn on_host(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    let (device, [rows, inner], [out, _]) = (x.device(), x.dims(), weight.dims());
+    let (x, weight) = (HostTensor::new(x), HostTensor::new(weight.clone()));
+    let mut y = Buffer::any(rows * out);
+    multiply(
+        MatrixMut::new(&mut y, rows, out),
+        false,
+        Matrix::new(&x, rows, inner),
+        Matrix::new(&weight, out, inner).transposed(),
+        1.0,
+        Threads::All,
+    );
+    y.into_tensor([rows, out], &device)
 }

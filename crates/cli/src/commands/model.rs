@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use terrace_checkpoint::RunLayout;
-use terrace_model::{CausalLm, hf};
+use terrace_model::{FrozenLm, hf};
 use terrace_tokenizer::Tokenizer;
 use terrace_train::History;
 
@@ -14,17 +14,17 @@ use crate::error::CliError;
 
 /// A model with what belongs to it.
 pub(super) struct LoadedModel {
-    pub(super) model: CausalLm,
+    pub(super) model: FrozenLm,
     pub(super) tokenizer: Arc<Tokenizer>,
     /// The tokens that end a text.
     pub(super) end_of_text: Vec<u32>,
 }
 
-/// Loads a Hugging Face folder, the newest valid checkpoint of a run, or a checkpoint.
+/// Loads a Hugging Face folder, of floats or of eight-bit integers, the newest valid checkpoint of a run, or a checkpoint.
 pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError> {
     if path.join("config.json").is_file() {
         let (tokenizer, end_of_text) = tokenizer(&path.join("tokenizer.json"), path)?;
-        return Ok(LoadedModel { model: hf::load(path, device)?, tokenizer, end_of_text });
+        return Ok(LoadedModel { model: hf::load_frozen(path, device)?, tokenizer, end_of_text });
     }
     let layout = RunLayout::new(run_directory(path));
     if !layout.is_run() {
@@ -42,7 +42,7 @@ pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError
     let checkpoint = find(path, &layout)?;
     let model = terrace_train::load_weights(&config, &layout, &checkpoint, device)
         .map_err(super::training::train_error)?;
-    Ok(LoadedModel { model, tokenizer, end_of_text })
+    Ok(LoadedModel { model: model.into(), tokenizer, end_of_text })
 }
 
 fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
