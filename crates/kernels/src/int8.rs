@@ -16,7 +16,7 @@ use crate::linear;
 
 /// Up to as many rows the integers are multiplied as they are; with more, bringing them to f32 first
 /// costs less than what the faster product gains.
-const FEW_ROWS: usize = 32;
+const FEW_ROWS: usize = 64;
 
 /// A weight matrix `[out, in]` of integers between -127 and 127, in blocks of 32 along `in`, each
 /// with a scale in half precision: a weight is its integer times its block's scale.

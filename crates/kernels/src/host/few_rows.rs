@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::simd::{LANES, dot, simd, sum_lanes};
 use super::{Buffer, Matrix, MatrixMut, Threads, multiply};
 
-/// Up to as many rows the time goes into reading the matrix; with more, `gemm` is faster although it
-/// copies the matrix into an order of its own first.
-const FEW_ROWS: usize = 12;
+/// Up to as many rows the time goes into reading the matrix; with many more, `gemm` is faster although
+/// it copies the matrix into an order of its own first.
+const FEW_ROWS: usize = 48;
 /// The weights of one parallel piece of work.
 const PIECE_WEIGHTS: usize = 1 << 16;
 /// Rows that are multiplied with one reading of a row of weights.
@@ -100,23 +100,34 @@ simd! {
 fn dot_group(weight: &[f32], x: &[f32]) -> [f32; GROUP] {
     let inputs = weight.len();
     let (weights, weights_rest) = weight.as_chunks::<LANES>();
+    let count = weights.len();
     let row = |index: usize| x[index * inputs..(index + 1) * inputs].as_chunks::<LANES>();
-    let rows = [row(0), row(1), row(2), row(3)];
-    let mut lanes = [[0.0f32; LANES]; GROUP];
-    for (place, weights) in weights.iter().enumerate() {
-        for (lanes, (x, _)) in lanes.iter_mut().zip(&rows) {
-            let x = &x[place];
-            for i in 0..LANES {
-                lanes[i] += weights[i] * x[i];
-            }
+    let ((a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)) = (row(0), row(1), row(2), row(3));
+    // Each an array of its own, and of one length: they stay in registers, and nothing is checked.
+    let (a, b, c, d) = (&a[..count], &b[..count], &c[..count], &d[..count]);
+    let mut sums = [[0.0f32; LANES]; GROUP];
+    let [mut of_a, mut of_b, mut of_c, mut of_d] = sums;
+    for place in 0..count {
+        let weights = &weights[place];
+        for i in 0..LANES {
+            of_a[i] += weights[i] * a[place][i];
+        }
+        for i in 0..LANES {
+            of_b[i] += weights[i] * b[place][i];
+        }
+        for i in 0..LANES {
+            of_c[i] += weights[i] * c[place][i];
+        }
+        for i in 0..LANES {
+            of_d[i] += weights[i] * d[place][i];
         }
     }
-    let mut sums = [0.0; GROUP];
-    for ((sum, lanes), (_, rest)) in sums.iter_mut().zip(lanes).zip(&rows) {
-        let rest: f32 = weights_rest.iter().zip(*rest).map(|(x, y)| x * y).sum();
-        *sum = sum_lanes(lanes) + rest;
-    }
-    sums
+    sums = [of_a, of_b, of_c, of_d];
+    let rests = [a_rest, b_rest, c_rest, d_rest];
+    std::array::from_fn(|row| {
+        let rest: f32 = weights_rest.iter().zip(rests[row]).map(|(x, y)| x * y).sum();
+        sum_lanes(sums[row]) + rest
+    })
 }
 
 #[cfg(test)]

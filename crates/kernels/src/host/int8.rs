@@ -11,6 +11,8 @@ pub const INT8_BLOCK: usize = 32;
 
 /// The weights of one parallel piece of work.
 const PIECE_WEIGHTS: usize = 1 << 16;
+/// Rows that are multiplied with one reading of a row of weights.
+const GROUP: usize = 4;
 /// The weights that are in f32 at one time: four megabytes, about what a second cache holds.
 const TILE_WEIGHTS: usize = 1 << 20;
 /// A matrix `[out, in]` of integers, each row in blocks of [`INT8_BLOCK`] with a scale of 16 bits.
@@ -168,8 +170,12 @@ simd! {
         let blocks = inputs.div_ceil(INT8_BLOCK);
         let matrix = values.chunks_exact(inputs).zip(scales.chunks_exact(blocks));
         for ((values, scales), out) in matrix.zip(out.chunks_exact_mut(rows)) {
-            // The integers of a row stay in the first cache for all rows of `x`.
-            for (x, out) in x.chunks_exact(inputs).zip(out) {
+            let (groups, rest) = out.as_chunks_mut::<GROUP>();
+            let (grouped, single) = x.split_at(groups.len() * GROUP * inputs);
+            for (x, out) in grouped.chunks_exact(GROUP * inputs).zip(groups) {
+                *out = dot_group(values, scales, x);
+            }
+            for (x, out) in single.chunks_exact(inputs).zip(rest) {
                 *out = dot(values, scales, x);
             }
         }
@@ -183,24 +189,59 @@ fn dot(values: &[i8], scales: &[u16], x: &[f32]) -> f32 {
     let (blocks, rest) = values.as_chunks::<INT8_BLOCK>();
     let (x, x_rest) = x.as_chunks::<INT8_BLOCK>();
     for ((values, scale), x) in blocks.iter().zip(scales).zip(x) {
-        let scale = widen(*scale);
-        let mut weights = [0.0f32; INT8_BLOCK];
-        for (weight, value) in weights.iter_mut().zip(values) {
-            *weight = scale * f32::from(*value);
-        }
-        // Two to a lane: their sum does not wait for the lane's last one.
-        for lane in 0..LANES {
-            lanes[lane] += weights[lane] * x[lane] + weights[lane + LANES] * x[lane + LANES];
-        }
+        add_block(&mut lanes, &weights(values, *scale), x);
     }
-    let mut sum = 0.0;
-    if !rest.is_empty() {
-        let scale = widen(scales[blocks.len()]);
-        for (value, x) in rest.iter().zip(x_rest) {
-            sum += scale * f32::from(*value) * x;
-        }
+    sum_lanes(lanes) + dot_rest(rest, scales.get(blocks.len()), x_rest)
+}
+
+/// The inner products of a row of weights with several rows, each as [`dot`] would sum it: a block
+/// of integers is brought to f32 once for all of them.
+#[inline(always)]
+fn dot_group(values: &[i8], scales: &[u16], x: &[f32]) -> [f32; GROUP] {
+    let inputs = values.len();
+    let (blocks, rest) = values.as_chunks::<INT8_BLOCK>();
+    let count = blocks.len();
+    let row = |index: usize| x[index * inputs..(index + 1) * inputs].as_chunks::<INT8_BLOCK>();
+    let ((a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)) = (row(0), row(1), row(2), row(3));
+    // Each an array of its own, and of one length: they stay in registers, and nothing is checked.
+    let (a, b, c, d) = (&a[..count], &b[..count], &c[..count], &d[..count]);
+    let [mut of_a, mut of_b, mut of_c, mut of_d] = [[0.0f32; LANES]; GROUP];
+    let (whole, last) = scales.split_at(count);
+    for place in 0..count {
+        let weights = weights(&blocks[place], whole[place]);
+        add_block(&mut of_a, &weights, &a[place]);
+        add_block(&mut of_b, &weights, &b[place]);
+        add_block(&mut of_c, &weights, &c[place]);
+        add_block(&mut of_d, &weights, &d[place]);
     }
-    sum_lanes(lanes) + sum
+    let (sums, rests) = ([of_a, of_b, of_c, of_d], [a_rest, b_rest, c_rest, d_rest]);
+    std::array::from_fn(|row| sum_lanes(sums[row]) + dot_rest(rest, last.first(), rests[row]))
+}
+
+/// A block in f32.
+#[inline(always)]
+fn weights(values: &[i8; INT8_BLOCK], scale: u16) -> [f32; INT8_BLOCK] {
+    let scale = widen(scale);
+    let mut weights = [0.0f32; INT8_BLOCK];
+    for (weight, value) in weights.iter_mut().zip(values) {
+        *weight = scale * f32::from(*value);
+    }
+    weights
+}
+
+/// Adds a block's products to the lanes, two to a lane: their sum does not wait for the lane's last one.
+#[inline(always)]
+fn add_block(lanes: &mut [f32; LANES], weights: &[f32; INT8_BLOCK], x: &[f32; INT8_BLOCK]) {
+    for lane in 0..LANES {
+        lanes[lane] += weights[lane] * x[lane] + weights[lane + LANES] * x[lane + LANES];
+    }
+}
+
+/// The products of a row's last block, where it is shorter; without a scale there is none.
+#[inline(always)]
+fn dot_rest(values: &[i8], scale: Option<&u16>, x: &[f32]) -> f32 {
+    let Some(scale) = scale.map(|scale| widen(*scale)) else { return 0.0 };
+    values.iter().zip(x).map(|(value, x)| scale * f32::from(*value) * x).sum()
 }
 
 /// The value of finite half precision that is not negative, without a branch, so that loops of it

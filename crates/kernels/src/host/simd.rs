@@ -83,7 +83,9 @@ pub(super) const LANES: usize = 16;
 
 /// The sum of the lanes, in pairs.
 #[inline(always)]
-pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    // Were the pairs seen by the compiler, it would fill the lanes in pairs too, in vectors of two.
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
