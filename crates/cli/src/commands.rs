@@ -4,6 +4,7 @@ mod bench;
 mod branch;
 mod compare;
 mod doctor;
+mod evaluation;
 mod export;
 mod generate;
 mod init;

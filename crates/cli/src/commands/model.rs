@@ -45,7 +45,11 @@ pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError
     Ok(LoadedModel { model: model.into(), tokenizer, end_of_text })
 }
 
-fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
+/// Reads a tokenizer; the folder beside it says which tokens end a text.
+pub(super) fn tokenizer(
+    file: &Path,
+    beside: &Path,
+) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
     if !file.is_file() {
         return Err(no_tokenizer(file));
     }

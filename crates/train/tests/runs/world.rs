@@ -9,7 +9,9 @@ use terrace_base::{Fingerprint, Seed};
 use terrace_config::{Loaded, PlanOptions, RunConfig, gather, load, resolve};
 use terrace_data::{EditionHeader, Packing, write_documents};
 use terrace_model::{CausalLm, hf, initialize};
-use terrace_train::{Error, Event, Job, Resumed, StepRecord, StopFlag, TrainReport, resume, start};
+use terrace_train::{
+    Error, Evaluator, Event, Job, Resumed, StepRecord, StopFlag, TrainReport, resume, start,
+};
 
 /// The tokens that the model knows; the last one is in no document unless a test puts it there.
 pub(crate) const VOCABULARY: usize = 64;
@@ -122,6 +124,18 @@ impl World {
         &self,
         directory: &Path,
         stop: StopFlag,
+        on_event: impl FnMut(&Event<'_>),
+        then: impl FnOnce(Job<'_>) -> T,
+    ) -> T {
+        self.job_with(directory, None, stop, on_event, then)
+    }
+
+    /// As [`job`](Self::job), with an evaluator.
+    pub(crate) fn job_with<T>(
+        &self,
+        directory: &Path,
+        evaluator: Option<&mut dyn Evaluator>,
+        stop: StopFlag,
         mut on_event: impl FnMut(&Event<'_>),
         then: impl FnOnce(Job<'_>) -> T,
     ) -> T {
@@ -135,6 +149,7 @@ impl World {
             memory_budget: None,
             stop,
             observer: &mut on_event,
+            evaluator: evaluator.map(|evaluator| evaluator as &mut dyn Evaluator),
         })
     }
 
@@ -193,7 +208,7 @@ impl World {
     }
 }
 
-fn is_run(directory: &Path) -> bool {
+pub(crate) fn is_run(directory: &Path) -> bool {
     directory.join("config.toml").exists()
 }
 
