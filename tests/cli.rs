@@ -2,6 +2,7 @@
 
 mod controller;
 mod dashboard;
+mod evaluation;
 mod generate;
 mod kill;
 mod quantize;

@@ -112,17 +112,21 @@ pub(crate) struct MixArgs {
 Training losses are means over equal stretches of the tokens that all runs have on record; held-out
 losses stand where all runs have measured them.
 
-Example:
-  terrace compare runs/child-a runs/child-b")]
+Of a single run whose file has an [evaluation] the forgetting map is shown: what each stage gained and
+lost per source, in bits per byte, and per task, with standard errors.
+
+Examples:
+  terrace compare runs/child-a runs/child-b
+  terrace compare runs/quickstart --picture map")]
 pub(crate) struct CompareArgs {
-    /// The folders of two or more runs
-    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    /// The folders of two or more runs, or of one
+    #[arg(required = true, num_args = 1.., value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
     /// Into how many stretches the tokens are divided
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) points: u64,
-    /// Also draw the training losses: STEM.svg and STEM.png
+    /// Also draw the training losses, or the map: STEM.svg and STEM.png
     #[arg(long, value_name = "STEM")]
     pub(crate) picture: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
-//! `terrace compare`: runs side by side at equal tokens.
+//! `terrace compare`: runs side by side at equal tokens, and one run with itself as it is trained.
 
+mod forgetting;
 mod picture;
 mod record;
 
@@ -67,6 +68,9 @@ struct HeldOutLine {
 
 /// Reads the records of the runs and lays them beside each other.
 pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if let [run] = &args.runs[..] {
+        return forgetting::run(run, args, context);
+    }
     drawing::check(args.picture.as_deref())?;
     let records = args.runs.iter().map(|path| Record::read(path));
     let records = records.collect::<Result<Vec<Record>, CliError>>()?;
