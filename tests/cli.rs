@@ -2,6 +2,7 @@
 
 mod controller;
 mod dashboard;
+mod eval;
 mod evaluation;
 mod generate;
 mod kill;
@@ -35,6 +36,7 @@ fn help_lists_the_verbs() {
         "compare",
         "probe-batch",
         "export",
+        "eval",
         "generate",
         "serve",
         "quantize",

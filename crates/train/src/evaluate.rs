@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use terrace_base::Tokens;
+use terrace_base::{Fingerprint, Tokens};
 use terrace_checkpoint::RunLayout;
 use terrace_model::CausalLm;
 
@@ -40,7 +40,7 @@ pub struct Asked<'a> {
     /// The model.
     pub model: &'a CausalLm,
     /// What tells it from others: the digest of its state, or of its weights.
-    pub name: &'a str,
+    pub digest: Fingerprint,
     /// Where scored items are kept.
     pub items: &'a Path,
     /// Tells the evaluation to stop.
@@ -108,7 +108,7 @@ pub struct EvaluationRecord {
     /// The stage that goes on, begins, or has ended.
     pub stage: String,
     /// What tells the model from others: the digest of the checkpoint's state; of the base, of its weights.
-    pub model: String,
+    pub model: Fingerprint,
     /// The log of scored items, relative to the run directory; null without tasks.
     pub items: Option<PathBuf>,
     /// What the model is called in that log.

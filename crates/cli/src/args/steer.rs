@@ -111,15 +111,19 @@ pub(crate) struct MixArgs {
 #[command(after_help = "\
 Training losses are means over equal stretches of the tokens that all runs have on record; held-out
 losses stand where all runs have measured them.
+Of logs that `terrace eval --log-items` wrote, each later one is set against the first, item by item:
+gains and losses with McNemar's test, the difference with its interval by a paired bootstrap, and the
+difference that so many items would show in four of five cases.
 
 Of a single run whose file has an [evaluation] the forgetting map is shown: what each stage gained and
 lost per source, in bits per byte, and per task, with standard errors.
 
 Examples:
   terrace compare runs/child-a runs/child-b
+  terrace compare before.jsonl after.jsonl
   terrace compare runs/quickstart --picture map")]
 pub(crate) struct CompareArgs {
-    /// The folders of two or more runs, or of one
+    /// The folders of two or more runs, two or more logs of scored items, or the folder of one run
     #[arg(required = true, num_args = 1.., value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
     /// Into how many stretches the tokens are divided

@@ -1,6 +1,8 @@
-//! `terrace compare`: runs side by side at equal tokens, and one run with itself as it is trained.
+//! `terrace compare`: runs side by side at equal tokens, logs of scored items side by side, and one run
+//! with itself as it is trained.
 
 mod forgetting;
+mod items;
 mod picture;
 mod record;
 
@@ -66,10 +68,13 @@ struct HeldOutLine {
     runs: Vec<BTreeMap<String, f64>>,
 }
 
-/// Reads the records of the runs and lays them beside each other.
+/// Reads the records of the runs, or the logs, and lays them beside each other.
 pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, CliError> {
     if let [run] = &args.runs[..] {
         return forgetting::run(run, args, context);
+    }
+    if args.runs.iter().all(|path| path.is_file()) {
+        return items::run(args, context);
     }
     drawing::check(args.picture.as_deref())?;
     let records = args.runs.iter().map(|path| Record::read(path));

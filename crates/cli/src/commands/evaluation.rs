@@ -4,7 +4,6 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use terrace_base::FingerprintHasher;
 use terrace_completion::{
     Error as ModelError, Event, LanguageModel, ModelFacts, Request, RequestId,
 };
@@ -174,7 +173,7 @@ impl Evaluator for TaskEvaluator<'_> {
         &mut self,
         asked: &Asked<'_>,
     ) -> Result<Option<Scores>, Box<dyn Error + Send + Sync>> {
-        let asked_as = asked_as(asked.name, self.device, self.config.batch_invariant);
+        let asked_as = model::asked_as(asked.digest, self.device, self.config.batch_invariant);
         let Some(report) = self.report(asked, &asked_as)? else { return Ok(None) };
         let score = |task: &terrace_eval::TaskReport| {
             let own = task.metrics.get(&task.metric);
@@ -189,15 +188,6 @@ impl Evaluator for TaskEvaluator<'_> {
         };
         Ok(Some(Scores { asked_as, tasks: report.tasks.iter().map(score).collect() }))
     }
-}
-
-/// What a model is called in the log of items: the same weights that are computed in the same way.
-pub(super) fn asked_as(name: &str, device: DeviceChoice, batch_invariant: bool) -> String {
-    let mut hasher = FingerprintHasher::new();
-    hasher.update(name.as_bytes());
-    hasher.update(device.to_string().as_bytes());
-    hasher.update(&[u8::from(batch_invariant)]);
-    hasher.finish().to_string()
 }
 
 /// A model that answers until the run is told to stop.

@@ -26,7 +26,7 @@ impl Trainer<'_> {
         if self.interrupted {
             return Ok(());
         }
-        let name = self.saved_digest()?;
+        let digest = self.saved_digest()?;
         let here = self.state.progress.tokens_seen;
         let known = self.measured.as_ref().filter(|measured| measured.held_out.tokens_seen == here);
         let sources = match known {
@@ -35,7 +35,7 @@ impl Trainer<'_> {
             None => measure(&self.held_out, &self.engine, &self.model, self.observer).scores(),
         };
         let model = self.model.clone();
-        self.evaluate(&model, name, occasion, sources)
+        self.evaluate(&model, digest, occasion, sources)
     }
 
     /// What the model is to be evaluated for here; none if it is not, or was already.
@@ -102,18 +102,17 @@ impl Trainer<'_> {
     fn evaluate(
         &mut self,
         model: &CausalLm,
-        name: Fingerprint,
+        digest: Fingerprint,
         occasion: Occasion,
         sources: BTreeMap<String, SourceScore>,
     ) -> Result<(), Error> {
         let Some(config) = self.config.evaluation.clone() else { return Ok(()) };
         let tokens_seen = self.state.progress.tokens_seen;
-        let name = name.to_string();
         let mut record = EvaluationRecord {
             tokens_seen,
             occasion,
             stage: self.stage_of(occasion),
-            model: name.clone(),
+            model: digest,
             items: None,
             asked_as: None,
             limit: config.limit.map(|limit| limit as u64),
@@ -127,7 +126,7 @@ impl Trainer<'_> {
             let folder = items.parent().expect("it lies in a folder").to_owned();
             fs::create_dir_all(&folder)
                 .map_err(|source| Error::Log { path: folder.clone(), source })?;
-            let asked = Asked { model, name: &name, items: &items, stop: &self.stop };
+            let asked = Asked { model, digest, items: &items, stop: &self.stop };
             let scores = evaluator
                 .evaluate(&asked)
                 .map_err(|source| Error::Evaluation { tokens_seen: tokens_seen.0, source })?;

@@ -42,7 +42,7 @@ impl Evaluator for Fake {
             standard_error: None,
             metrics: [("acc".to_owned(), f64::from(weights[0]))].into(),
         };
-        Ok(Some(Scores { asked_as: asked.name.to_owned(), tasks: vec![score] }))
+        Ok(Some(Scores { asked_as: asked.digest.to_string(), tasks: vec![score] }))
     }
 }
 
@@ -106,7 +106,7 @@ fn an_evaluation_changes_no_bit_of_the_run() {
     assert_eq!((start.occasion, start.stage.as_str()), (Occasion::Start, "one"));
     assert_eq!((within.occasion, within.stage.as_str()), (Occasion::Tokens, "one"));
     assert_eq!((last.occasion, last.stage.as_str()), (Occasion::StageEnd, "two"));
-    assert_eq!(last.model, report.state_digest.to_string());
+    assert_eq!(last.model, report.state_digest);
     // Held-out text stands in the same record, and is what [validation] has measured.
     for (name, bits) in &report.stages[1].bits_per_byte {
         assert!((last.sources[name].bits_per_byte - bits).abs() < 1e-12);

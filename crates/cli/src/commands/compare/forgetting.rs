@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use terrace_base::Fingerprint;
 use terrace_eval::statistics::Flips;
 use terrace_train::{EvaluationRecord, Occasion, StepRecord};
 
@@ -37,7 +38,7 @@ struct Point {
     occasion: Occasion,
     stage: String,
     /// The digest of the state; of a base, of its weights.
-    model: String,
+    model: Fingerprint,
 }
 
 /// A source or a task over all points.
@@ -139,7 +140,7 @@ fn point(record: &EvaluationRecord) -> Point {
         tokens_seen: record.tokens_seen.0,
         occasion: record.occasion,
         stage: record.stage.clone(),
-        model: record.model.clone(),
+        model: record.model,
     }
 }
 

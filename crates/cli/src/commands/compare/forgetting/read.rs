@@ -23,6 +23,10 @@ pub(super) struct Evaluated {
 
 /// The name of a run, its evaluations in order, and its steps.
 pub(super) fn run(path: &Path) -> Result<(String, Vec<Evaluated>, Vec<StepRecord>), CliError> {
+    if path.is_file() {
+        let message = format!("{} is one log alone", path.display());
+        return Err(CliError::input(message).with_help("name a second one to set against it"));
+    }
     let layout = RunLayout::new(path);
     if !layout.is_run() {
         let error = terrace_train::Error::NotARun { path: path.to_owned() };

@@ -27,7 +27,7 @@ fn evaluated(
     });
     let score = right.iter().sum::<u8>() as f64 / 4.0;
     let record = json!({
-        "tokens_seen": tokens, "occasion": occasion, "stage": format!("to {tokens}"), "model": "m",
+        "tokens_seen": tokens, "occasion": occasion, "stage": format!("to {tokens}"), "model": "0".repeat(64),
         "items": "x.jsonl", "asked_as": "m", "limit": null, "task_files": [],
         "tasks": [{
             "task": "sums", "metric": "exact_match", "items": 4, "value": score,
