@@ -10,7 +10,8 @@ use terrace_config::{Loaded, PlanOptions, RunConfig, gather, load, resolve};
 use terrace_data::{EditionHeader, Packing, write_documents};
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_train::{
-    Error, Evaluator, Event, Job, Resumed, StepRecord, StopFlag, TrainReport, resume, start,
+    Asked, Error, Evaluator, Event, Job, Resumed, Scores, StepRecord, StopFlag, TrainReport,
+    resume, start,
 };
 
 /// The tokens that the model knows; the last one is in no document unless a test puts it there.
@@ -180,6 +181,18 @@ impl World {
         self.attempt(directory, on_event).unwrap().0
     }
 
+    /// Trains to the end with evaluations of held-out text.
+    pub(crate) fn evaluate(&self, directory: &Path) -> TrainReport {
+        let stop = StopFlag::default();
+        self.job_with(
+            directory,
+            Some(&mut WithoutTasks),
+            stop,
+            |_| {},
+            |job| start(job).unwrap().run().unwrap(),
+        )
+    }
+
     /// Trains or resumes, and asks for a stop in the step of this number.
     pub(crate) fn train_until(&self, directory: &Path, step: u64) -> TrainReport {
         let stop = StopFlag::default();
@@ -205,6 +218,18 @@ impl World {
             deaths.push(copy);
         });
         (report, deaths)
+    }
+}
+
+/// An evaluator of a run without tasks: its held-out text alone is measured.
+pub(crate) struct WithoutTasks;
+
+impl Evaluator for WithoutTasks {
+    fn evaluate(
+        &mut self,
+        _: &Asked<'_>,
+    ) -> Result<Option<Scores>, Box<dyn std::error::Error + Send + Sync>> {
+        unreachable!("there is no task to ask")
     }
 }
 
