@@ -435,7 +435,7 @@ fn an_evaluation_that_makes_no_sense_is_refused() {
     evaluation("requests_at_once = 0", "0", "found 0, expected at least 1");
     evaluation("tasks = [\"a\", \"b\", \"a\"]", "\"a\"", "is written twice");
     evaluation("context_length = 1_000_000", "1_000_000", "expected at most the model's");
-    evaluation("every = 3", "every", "unknown key `every`");
+    evaluation("every = 3", "every", "unknown key `evaluation.every`");
     // Without a folder there is no tokenizer, unless one is named.
     let by = "[evaluation]\ntasks = [\"a\"]\n[optimizer]\nlearning_rate = 1e-3";
     let text = RUN.replace("[optimizer]\nlearning_rate = 1e-3", by).replace("path = \"model\"", "");
