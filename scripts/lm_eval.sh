@@ -11,7 +11,7 @@
 #   TERRACE=path/to/terrace             default: target/release/terrace, built if absent
 #   BIGRAM=path/to/bigram               default: the example, built
 #   PYTHON=path/to/python               with lm_eval[api] 0.4.13; default: a new environment, 770 MB
-#   MAX_LENGTH=512                      the most tokens that the client sends at once
+#   MAX_LENGTH=512                      the most tokens of a prompt and what follows; default: at most what the model has
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# = 1 ] || { sed -n '2,/^set/p' "$0" | grep '^#' >&2; exit 2; }
@@ -54,15 +54,17 @@ for _ in $(seq 600); do
     kill -0 "$server" 2>/dev/null || fail "no server: $(tail -n 5 "$home/server.log")"
     sleep 0.5
 done
-model=$("$PYTHON" -c "import json, urllib.request as r
-print(json.load(r.urlopen('$url/v1/models'))['data'][0]['id'])")
+read -r model room < <("$PYTHON" -c "import json, urllib.request as r
+model = json.load(r.urlopen('$url/v1/models'))['data'][0]
+print(model['id'], model['max_model_len'])")
+length=${MAX_LENGTH:-$((room < 512 ? room : 512))}
 
 "$PYTHON" scripts/lm_eval/items.py "$home/tasks"
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$home/cache TOKENIZERS_PARALLELISM=false
 
 ask() { # ask NAME TASKS BATCH ARGUMENTS: one way of asking
     "$PYTHON" -m lm_eval --model local-completions --batch_size "$3" \
-        --model_args "model=$model,base_url=$url/v1/completions,max_length=${MAX_LENGTH:-512},$4" \
+        --model_args "model=$model,base_url=$url/v1/completions,max_length=$length,$4" \
         --include_path "$home/tasks" --tasks "$2" --output_path "$home/$1" --log_samples \
         >"$home/$1.log" 2>&1 || fail "$1: $(tail -n 30 "$home/$1.log")"
     echo "lm_eval: $1 asked" >&2
@@ -77,7 +79,7 @@ if [ "$1" = bigram ]; then
     reference=(--table "$home/bigram/table.json" --url "$url")
 else
     "$terrace" eval "$1" --tasks "$home/tasks/choice.toml" "$home/tasks/generation.toml" \
-        --batch-invariant --context "${MAX_LENGTH:-512}" --log-items "$home/items.jsonl" >"$home/eval.log" 2>&1 || fail "eval: $(tail -n 30 "$home/eval.log")"
+        --batch-invariant --context "$length" --log-items "$home/items.jsonl" >"$home/eval.log" 2>&1 || fail "eval: $(tail -n 30 "$home/eval.log")"
     reference=(--log "$home/items.jsonl")
 fi
 "$PYTHON" scripts/lm_eval/compare.py "$home" "${reference[@]}" || fail "see above"
