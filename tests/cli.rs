@@ -3,6 +3,7 @@
 mod controller;
 mod dashboard;
 mod eval;
+mod evaluation;
 mod generate;
 mod kill;
 mod quantize;

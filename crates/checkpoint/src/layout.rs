@@ -72,6 +72,20 @@ impl RunLayout {
         self.root.join("journal.jsonl")
     }
 
+    /// One line per evaluation of the model.
+    #[must_use]
+    pub fn evaluations(&self) -> PathBuf {
+        self.root.join("evaluations.jsonl")
+    }
+
+    /// The scored items of an evaluation at `tokens_seen`; without, of one of the model that the run's
+    /// was made from.
+    #[must_use]
+    pub fn evaluation_items(&self, tokens_seen: Option<Tokens>) -> PathBuf {
+        let name = tokens_seen.map_or_else(|| "base".to_owned(), checkpoint_name);
+        self.root.join("evaluation").join(format!("{name}.jsonl"))
+    }
+
     /// The configurations that the run has followed, one after the other.
     #[must_use]
     pub fn history(&self) -> PathBuf {

@@ -5,6 +5,7 @@ mod branch;
 mod compare;
 mod doctor;
 mod eval;
+mod evaluation;
 mod export;
 mod generate;
 mod init;

@@ -1,6 +1,7 @@
 //! Relations between values that the types alone cannot express.
 
 mod batch;
+mod evaluation;
 mod simulate;
 mod spikes;
 mod task;
@@ -33,6 +34,7 @@ pub(crate) fn run(config: &RunConfig, document: &Document) -> Vec<Diagnostic> {
     check.optimizer(config);
     check.spikes(config);
     check.cadence(config);
+    check.evaluation(config);
     check.sources(config);
     check.stages(config);
     // A batch in sequences has no meaning without a sequence length.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::load::load_task;
 use crate::model::Architecture;
 use crate::run::RunConfig;
 
@@ -19,6 +20,17 @@ pub struct Facts {
     pub tokenizer_found: bool,
     /// The editions that are there, by source.
     pub editions: BTreeMap<String, EditionFacts>,
+    /// The task files that are there, by path.
+    pub tasks: BTreeMap<PathBuf, TaskFacts>,
+}
+
+/// What a plan needs of a task file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFacts {
+    /// The task's name.
+    pub name: String,
+    /// The metric that stands for it.
+    pub metric: String,
 }
 
 /// What a plan needs of an edition's `manifest.json`; other fields are not read.
@@ -72,7 +84,14 @@ pub fn gather(config: &RunConfig) -> Result<Facts, Error> {
         }
     }
     let tokenizer_found = config.model.tokenizer_path().is_some_and(|path| path.is_file());
-    Ok(Facts { architecture, tokenizer_found, editions })
+    let mut tasks = BTreeMap::new();
+    for path in config.evaluation.iter().flat_map(|evaluation| &evaluation.tasks) {
+        if path.is_file() {
+            let task = load_task(path, &[])?.config;
+            tasks.insert(path.clone(), TaskFacts { name: task.name, metric: task.metric });
+        }
+    }
+    Ok(Facts { architecture, tokenizer_found, editions, tasks })
 }
 
 fn architecture(path: &Path) -> Result<Option<Architecture>, Error> {

@@ -50,7 +50,7 @@ pub use decimal::{Decimal, ParseDecimalError};
 pub use device::DeviceChoice;
 pub use error::{Diagnostic, Error};
 pub use explain::{Explanation, Provenance, render_explanation};
-pub use facts::{EditionFacts, Facts, HeldOutFacts, gather};
+pub use facts::{EditionFacts, Facts, HeldOutFacts, TaskFacts, gather};
 pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_controller, load_prepare, load_simulate, load_task};
 pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
@@ -58,9 +58,9 @@ pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use mixture_file::{MixtureFile, load_mixture};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
 pub use plan::{
-    ActivationPlan, AutoPlan, DecayPlan, MemoryPlan, Missing, MissingKind, MixtureChangePlan,
-    ModelPlan, PeakPlan, PlateauPlan, RunPlan, RungPlan, SharePlan, SourcePlan, StagePlan,
-    TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, DecayPlan, EvaluatedTask, EvaluationPlan, MemoryPlan, Missing,
+    MissingKind, MixtureChangePlan, ModelPlan, PeakPlan, PlateauPlan, RunPlan, RungPlan, SharePlan,
+    SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
 pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
@@ -68,8 +68,8 @@ pub use render::render;
 pub use resolve::{PlanOptions, resolve};
 pub use revision::{Change, Effect, MixFrom, Revision, Standing, differences, remix, revise};
 pub use run::{
-    CheckpointConfig, Optimizer, Precision, Recompute, RunConfig, Source, Stage, Training,
-    Validation,
+    CheckpointConfig, Evaluation, Optimizer, Precision, Recompute, RunConfig, Source, Stage,
+    Training, Validation,
 };
 pub use segments::{MixtureChange, StageSegment};
 pub use simulate::{

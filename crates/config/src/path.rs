@@ -66,6 +66,13 @@ pub(crate) fn deserialize_option<'de, D: Deserializer<'de>>(
     Option::<Place>::deserialize(deserializer).map(|place| place.map(|place| place.0))
 }
 
+pub(crate) fn deserialize_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<PathBuf>, D::Error> {
+    let places = Vec::<Place>::deserialize(deserializer)?;
+    Ok(places.into_iter().map(|place| place.0).collect())
+}
+
 pub(crate) fn deserialize_locations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<String>, D::Error> {

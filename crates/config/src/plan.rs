@@ -25,6 +25,9 @@ pub struct RunPlan {
     pub memory: Option<MemoryPlan>,
     pub checkpoint_bytes: Option<u64>,
     pub time: Option<TimePlan>,
+    /// When the model is evaluated, and on what; null if it is not.
+    #[serde(default)]
+    pub evaluation: Option<EvaluationPlan>,
     pub missing: Vec<Missing>,
     pub warnings: Vec<String>,
 }
@@ -262,6 +265,34 @@ pub struct TimePlan {
     pub model_flops_per_second: Option<f64>,
 }
 
+/// When the model is evaluated, and on what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationPlan {
+    /// Evaluations of the whole run; fewer where a step passes several multiples of `every_tokens`.
+    pub evaluations: u64,
+    /// Whether before the first step, and of the base model where it is made deeper.
+    pub at_start: bool,
+    /// Within a stage every so many tokens; 0 is never.
+    pub every_tokens: u64,
+    /// Only so many items of each task, or of each of its subsets; null is all.
+    pub limit: Option<u64>,
+    /// The tasks, in the order in which they are asked.
+    pub tasks: Vec<EvaluatedTask>,
+}
+
+/// A task of an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluatedTask {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its name; null if the file is missing.
+    pub name: Option<String>,
+    /// The metric that stands for it.
+    pub metric: Option<String>,
+    /// Items that are asked; null where they were not looked at, or are missing.
+    pub items: Option<u64>,
+}
+
 /// Something that the run needs and that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
@@ -285,4 +316,10 @@ pub enum MissingKind {
     Tokenizer,
     /// A source's edition.
     Edition,
+    /// The file of a task.
+    Task,
+    /// The items of a task.
+    Items,
+    /// The sandbox for programs that a model wrote.
+    Sandbox,
 }

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use terrace_base::{format_bytes, format_count, format_grouped as grouped};
 
-use crate::plan::{MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan, UpscalePlan};
+use crate::plan::{
+    EvaluationPlan, MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan, UpscalePlan,
+};
 
 /// Lays a plan out in aligned tables, with units, ending with what is missing and what is odd.
 #[must_use]
@@ -28,6 +30,9 @@ pub fn render(plan: &RunPlan) -> String {
         ),
     );
     plan.stages.iter().for_each(|stage| render_stage(&mut text, stage));
+    if let Some(evaluation) = &plan.evaluation {
+        render_evaluation(&mut text, evaluation);
+    }
     if let Some(memory) = &plan.memory {
         render_memory(&mut text, memory, plan.checkpoint_bytes);
     }
@@ -169,6 +174,35 @@ fn share_row(share: &SharePlan) -> Vec<String> {
         share.epochs_cumulative.map_or("-".to_owned(), |epochs| format!("{epochs:.2}")),
         share.cap.map_or("none".to_owned(), |cap| cap.to_string()),
     ]
+}
+
+fn render_evaluation(text: &mut String, evaluation: &EvaluationPlan) {
+    let mut when = vec!["after each stage".to_owned()];
+    if evaluation.at_start {
+        when.insert(0, "before the first step".to_owned());
+    }
+    if evaluation.every_tokens > 0 {
+        when.push(format!("every {} tokens", format_count(evaluation.every_tokens)));
+    }
+    let count = grouped(evaluation.evaluations);
+    line(text, &format!("\nevaluation: {count} times, {}", when.join(", ")));
+    if evaluation.tasks.is_empty() {
+        line(text, "  on held-out text only");
+        return;
+    }
+    let mut rows = vec![row(["task", "metric", "items"])];
+    for task in &evaluation.tasks {
+        let name = task.name.clone().unwrap_or_else(|| task.file.display().to_string());
+        let metric = task.metric.clone().unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![name, metric, task.items.map_or("-".to_owned(), grouped)]);
+    }
+    table(text, &rows);
+    if let Some(limit) = evaluation.limit {
+        line(
+            text,
+            &format!("  the first {} of each task, or of each of its subsets", grouped(limit)),
+        );
+    }
 }
 
 fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Option<u64>) {

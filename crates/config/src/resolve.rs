@@ -8,8 +8,8 @@ use crate::load::Loaded;
 use crate::memory::MemoryModel;
 use crate::model::{Architecture, UpscaleTraining};
 use crate::plan::{
-    ActivationPlan, AutoPlan, MemoryPlan, Missing, MissingKind, ModelPlan, PeakPlan, RunPlan,
-    SourcePlan, StagePlan, TimePlan, UpscalePlan,
+    ActivationPlan, AutoPlan, EvaluatedTask, EvaluationPlan, MemoryPlan, Missing, MissingKind,
+    ModelPlan, PeakPlan, RunPlan, SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 use crate::run::RunConfig;
 use crate::stages;
@@ -63,6 +63,7 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
         }),
         checkpoint_bytes: memory_model.as_ref().map(MemoryModel::checkpoint_bytes),
         time: options.tokens_per_second.map(|speed| time_plan(speed, &stages, model.as_ref())),
+        evaluation: evaluation_plan(config, facts, &stages),
         missing: missing(config, facts),
         warnings: Vec::new(),
         model,
@@ -176,6 +177,42 @@ fn time_plan(tokens_per_second: f64, stages: &[StagePlan], model: Option<&ModelP
     }
 }
 
+fn evaluation_plan(
+    config: &RunConfig,
+    facts: &Facts,
+    stages: &[StagePlan],
+) -> Option<EvaluationPlan> {
+    let evaluation = config.evaluation.as_ref()?;
+    let every = evaluation.every_tokens.0;
+    // A multiple at the edge of a stage is the evaluation of that edge.
+    let multiples = |tokens: u64| tokens.checked_div(every).unwrap_or(0);
+    let within = |stage: &StagePlan| {
+        let last = (stage.starts_at_tokens + stage.tokens).saturating_sub(1);
+        multiples(last) - multiples(stage.starts_at_tokens)
+    };
+    let at_start = match (evaluation.at_start, &config.model.upscale) {
+        (false, _) => 0,
+        (true, None) => 1,
+        (true, Some(_)) => 2,
+    };
+    let task = |file: &std::path::PathBuf| {
+        let known = facts.tasks.get(file);
+        EvaluatedTask {
+            file: file.clone(),
+            name: known.map(|task| task.name.clone()),
+            metric: known.map(|task| task.metric.clone()),
+            items: None,
+        }
+    };
+    Some(EvaluationPlan {
+        evaluations: at_start + stages.iter().map(|stage| 1 + within(stage)).sum::<u64>(),
+        at_start: evaluation.at_start,
+        every_tokens: every,
+        limit: evaluation.limit.map(|limit| limit as u64),
+        tasks: evaluation.tasks.iter().map(task).collect(),
+    })
+}
+
 fn missing(config: &RunConfig, facts: &Facts) -> Vec<Missing> {
     let mut missing = Vec::new();
     let model_missing = config.model.path.as_ref().filter(|_| facts.architecture.is_none());
@@ -211,6 +248,16 @@ fn missing(config: &RunConfig, facts: &Facts) -> Vec<Missing> {
         };
         let path = source.edition.clone();
         missing.push(Missing { kind: MissingKind::Edition, name: name.clone(), path, remedy });
+    }
+    for path in config.evaluation.iter().flat_map(|evaluation| &evaluation.tasks) {
+        if !facts.tasks.contains_key(path) {
+            missing.push(Missing {
+                kind: MissingKind::Task,
+                name: "evaluation.tasks".to_owned(),
+                path: path.clone(),
+                remedy: "name a task file, such as those in configs/tasks".to_owned(),
+            });
+        }
     }
     missing
 }

@@ -52,6 +52,9 @@ pub struct RunConfig {
     /// When the held-out loss is measured.
     #[serde(default)]
     pub validation: Validation,
+    /// When the model is asked tasks, and which; if not set, never.
+    #[serde(default)]
+    pub evaluation: Option<Evaluation>,
     /// The data, by name.
     pub sources: BTreeMap<String, Source>,
     /// What is trained one after the other.
@@ -138,6 +141,30 @@ pub struct Validation {
     pub every_tokens: Tokens,
     /// The number of held-out windows per source, or all if there are fewer.
     pub sequences_per_source: u64,
+}
+
+/// When the model is asked tasks, and which.
+///
+/// No number of the run depends on it. The model is always evaluated after each stage; its loss on
+/// held-out text is measured along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluation {
+    /// The task files; without one only held-out text is measured.
+    #[serde(deserialize_with = "path::deserialize_list")]
+    pub tasks: Vec<PathBuf>,
+    /// Also evaluates before the first step, and the base model where it was made deeper.
+    pub at_start: bool,
+    /// Also evaluates at the first step at or after each multiple of this; 0 does not.
+    pub every_tokens: Tokens,
+    /// Of each task, or of each of its subsets, only the first so many items.
+    pub limit: Option<usize>,
+    /// The requests that are worked on at once.
+    pub requests_at_once: usize,
+    /// The most tokens of a prompt and what follows; by default 4096, or what the model has.
+    pub context_length: Option<usize>,
+    /// Whether scores do not depend, to the last bit, on what is worked on at once.
+    pub batch_invariant: bool,
 }
 
 /// One source of data.
@@ -248,6 +275,7 @@ impl RunConfig {
         let mut paths = vec![&mut self.run_directory];
         paths.extend(self.model.path.as_mut());
         paths.extend(self.model.tokenizer.as_mut());
+        paths.extend(self.evaluation.iter_mut().flat_map(|evaluation| &mut evaluation.tasks));
         for source in self.sources.values_mut() {
             paths.push(&mut source.edition);
             paths.extend(source.prepare.as_mut());
@@ -271,6 +299,20 @@ impl Default for CheckpointConfig {
 impl Default for Validation {
     fn default() -> Self {
         Self { every_tokens: Tokens(0), sequences_per_source: 64 }
+    }
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self {
+            tasks: Vec::new(),
+            at_start: true,
+            every_tokens: Tokens(0),
+            limit: None,
+            requests_at_once: 8,
+            context_length: None,
+            batch_invariant: false,
+        }
     }
 }
 

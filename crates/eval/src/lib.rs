@@ -7,6 +7,7 @@
 //! lm-evaluation-harness 0.4.13 does it through its `local-completions` client.
 
 mod ask;
+mod change;
 mod compare;
 mod csv;
 mod encode;
@@ -25,6 +26,7 @@ mod score;
 pub mod statistics;
 mod template;
 
+pub use change::{Change, changes};
 pub use compare::{Comparison, GroupComparison, TaskComparison, compare};
 pub use error::{Error, Result};
 pub use flipped::{Flip, flipped};

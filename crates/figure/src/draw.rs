@@ -1,5 +1,7 @@
 //! From a figure to a file.
 
+mod map;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -110,6 +112,9 @@ fn draw_panel<B: DrawingBackend>(
     area: &Area<'_, B>,
     scale: u32,
 ) -> Result<(), DrawError> {
+    if let Some(map) = &panel.map {
+        return map::draw(&panel.title, map, area, scale);
+    }
     let marks = panel.marks.iter().map(|mark| mark.x);
     let xs = range(panel.x_scale, points(panel).map(|point| point.0).chain(marks), 0.02);
     let ys = range(panel.y_scale, points(panel).map(|point| point.1), 0.06);

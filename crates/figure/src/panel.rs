@@ -1,5 +1,7 @@
 //! What a figure shows.
 
+use crate::HeatMap;
+
 /// A colour by its red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Color(pub u8, pub u8, pub u8);
@@ -118,7 +120,7 @@ pub struct Shade {
     pub color: Color,
 }
 
-/// One pair of axes.
+/// One pair of axes, or a map.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
     /// What stands above it.
@@ -139,4 +141,6 @@ pub struct Panel {
     pub marks: Vec<Mark>,
     /// The curves.
     pub series: Vec<Series>,
+    /// A map in place of all these but the title.
+    pub map: Option<HeatMap>,
 }

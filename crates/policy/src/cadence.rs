@@ -25,6 +25,47 @@ impl Cadence {
     }
 }
 
+/// When a model is evaluated: where each stage ends, and where this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluationCadence {
+    /// Whether before the first step.
+    pub at_start: bool,
+    /// The tokens between two evaluations within a stage; zero is none within a stage.
+    pub every: Tokens,
+}
+
+/// Where a run is, as far as an evaluation depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluationPlace {
+    /// Tokens seen.
+    pub tokens_seen: Tokens,
+    /// Tokens that had been seen when the run began: those of its parent, if it is a branch.
+    pub began_at: Tokens,
+    /// Whether a stage ends here.
+    pub ends_stage: bool,
+}
+
+impl EvaluationCadence {
+    /// Whether an evaluation is due, if the last one was at `last`.
+    ///
+    /// # Determinism
+    ///
+    /// What was due and not done stays due, and what was done is not: a run that was killed on the way
+    /// is evaluated where one that never stopped is.
+    #[must_use]
+    pub fn due(self, place: EvaluationPlace, last: Option<Tokens>) -> bool {
+        let EvaluationPlace { tokens_seen, began_at, ends_stage } = place;
+        if last == Some(tokens_seen) {
+            return false;
+        }
+        if tokens_seen == began_at {
+            return self.at_start;
+        }
+        let cadence = Cadence { every: self.every };
+        ends_stage || cadence.due(last.unwrap_or(began_at).max(began_at), tokens_seen)
+    }
+}
+
 /// What is known about a checkpoint when it is decided which to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointFacts {
@@ -162,6 +203,53 @@ mod tests {
         assert!(!Cadence { every: Tokens(0) }.due(Tokens(0), Tokens(1 << 40)));
     }
 
+    /// The places that are evaluated of a run whose steps end at `places`, two stages of half of it each;
+    /// killed at each place of `deaths`, right after the state was saved there.
+    fn evaluated(cadence: EvaluationCadence, places: &[u64], deaths: &[u64]) -> Vec<u64> {
+        let (end, mut done) = (*places.last().unwrap(), Vec::new());
+        for tokens in places {
+            let place = EvaluationPlace {
+                tokens_seen: Tokens(*tokens),
+                began_at: Tokens(0),
+                ends_stage: *tokens == end / 2 || *tokens == end,
+            };
+            for _ in 0..=deaths.iter().filter(|death| *death == tokens).count() {
+                if cadence.due(place, done.last().copied().map(Tokens)) {
+                    done.push(*tokens);
+                }
+            }
+        }
+        done
+    }
+
+    #[test]
+    fn a_model_is_evaluated_at_the_edges_and_at_the_first_step_behind_each_multiple() {
+        let places: Vec<u64> = (0..=20).map(|step| step * 8).collect();
+        let cadence = |at_start, every| EvaluationCadence { at_start, every: Tokens(every) };
+        assert_eq!(evaluated(cadence(false, 0), &places, &[]), [80, 160]);
+        assert_eq!(evaluated(cadence(true, 0), &places, &[]), [0, 80, 160]);
+        assert_eq!(evaluated(cadence(false, 50), &places, &[]), [56, 80, 104, 152, 160]);
+        // Multiples that coincide with an edge are one evaluation.
+        assert_eq!(evaluated(cadence(true, 40), &places, &[]), [0, 40, 80, 120, 160]);
+        assert_eq!(evaluated(cadence(true, 4), &places, &[]), places);
+    }
+
+    #[test]
+    fn a_branch_begins_where_its_parent_was() {
+        let place = |tokens, ends_stage| EvaluationPlace {
+            tokens_seen: Tokens(tokens),
+            began_at: Tokens(96),
+            ends_stage,
+        };
+        let cadence = EvaluationCadence { at_start: false, every: Tokens(50) };
+        // The parent has been evaluated there, if it was to be.
+        assert!(!cadence.due(place(96, true), None));
+        assert!(EvaluationCadence { at_start: true, ..cadence }.due(place(96, false), None));
+        assert!(!cadence.due(place(99, false), None) && cadence.due(place(100, false), None));
+        assert!(!cadence.due(place(100, false), Some(Tokens(100))));
+        assert!(!cadence.due(place(149, false), Some(Tokens(100))));
+    }
+
     fn many() -> impl Strategy<Value = Vec<CheckpointFacts>> {
         let one = (0u64..1000, any::<bool>(), prop::option::of(0.0f64..3.0));
         prop::collection::vec(one.prop_map(|(t, valid, nats)| facts(t, valid, nats)), 0..20)
@@ -197,6 +285,19 @@ mod tests {
                 losses.min_by(f64::total_cmp)
             };
             prop_assert!(!policy.keep_best || least(&kept(&checkpoints, &policy)) == least(&checkpoints));
+        }
+
+        #[test]
+        fn kills_neither_add_nor_lose_an_evaluation(
+            at_start: bool,
+            every in 0u64..60,
+            deaths in prop::collection::vec(0u64..=20, 0..8),
+        ) {
+            let places: Vec<u64> = (0..=20).map(|step| step * 8).collect();
+            let deaths: Vec<u64> = deaths.into_iter().map(|step| step * 8).collect();
+            let cadence = EvaluationCadence { at_start, every: Tokens(every) };
+            let straight = evaluated(cadence, &places, &[]);
+            prop_assert_eq!(evaluated(cadence, &places, &deaths), straight);
         }
 
         #[test]

@@ -99,6 +99,17 @@ pub enum Error {
         /// The checkpoint that was saved.
         checkpoint: PathBuf,
     },
+    /// The model could not be evaluated.
+    #[error(
+        "the evaluation at {tokens_seen} tokens failed; the state and what was scored are saved, and \
+         `terrace resume` goes on with it"
+    )]
+    Evaluation {
+        /// Where the run stopped.
+        tokens_seen: u64,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A file of the run's history was changed or cannot be read.
     #[error("{}: {reason}; only Terrace writes these files, restore it", path.display())]
     History {

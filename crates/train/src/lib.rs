@@ -6,6 +6,7 @@
 
 pub mod engine;
 mod error;
+mod evaluate;
 mod loader;
 mod logs;
 mod memory;
@@ -25,6 +26,9 @@ mod validate;
 
 pub use engine::{Engine, EngineSettings, GradientAccumulator, GradientSink, Trained};
 pub use error::Error;
+pub use evaluate::{
+    Asked, EvaluationRecord, Evaluator, Occasion, Scores, SourceScore, TaskScore, read_evaluations,
+};
 pub use loader::{Loader, StepBatch};
 pub use memory::kept_layers;
 pub use observe::{Event, Observer, StopFlag};
@@ -33,7 +37,7 @@ pub use record::{
     BadStep, DocumentName, RewindRecord, SpikeStep, SpikeWindow, StepRecord, WindowName,
 };
 pub use replay::{Replay, read_steps, replay};
-pub use report::{BatchGrowth, StageReport, TrainReport, UpscaleReport};
+pub use report::{BatchGrowth, EvaluationReport, StageReport, TrainReport, UpscaleReport};
 pub use setup::{
     History, HistoryEntry, Job, Mixed, Parent, Resumed, StoppedRun, branch, load_weights,
     mixture_schedule, resume, start, start_from,
@@ -42,4 +46,4 @@ pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
 pub use step::{Applied, StepOutcome, StepSettings, judged_step, train_step};
 pub use trainer::Trainer;
 pub use twins::{TwinCosine, twin_cosines};
-pub use validate::{HeldOutSets, SourceLoss};
+pub use validate::{HeldOutLosses, HeldOutSets, SourceLoss};

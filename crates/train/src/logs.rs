@@ -1,18 +1,31 @@
 //! The logs of a run directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use terrace_base::Tokens;
 use terrace_base::fs::AppendFile;
 use terrace_checkpoint::{LogPositions, RunLayout};
 
-use crate::Error;
+use crate::{Error, EvaluationRecord};
 
-/// `metrics.jsonl`, `decisions.jsonl` and `journal.jsonl`, open for appending.
+/// `metrics.jsonl`, `decisions.jsonl`, `journal.jsonl` and, where there are evaluations,
+/// `evaluations.jsonl`, open for appending.
 pub(crate) struct Logs {
     metrics: Log,
     decisions: Log,
     journal: Log,
+    evaluations: Option<Log>,
+}
+
+/// Which evaluations a log keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evaluations {
+    /// Whether further ones may come.
+    pub(crate) wanted: bool,
+    /// The tokens seen of the state that the run goes on from: an evaluation of it, which comes after it
+    /// was saved, is none of a later one.
+    pub(crate) at: Option<Tokens>,
 }
 
 struct Log {
@@ -23,12 +36,24 @@ struct Log {
 impl Logs {
     /// Opens the logs and cuts them to `positions`, so that what a killed process wrote after its
     /// last checkpoint is not there twice.
-    pub(crate) fn open(layout: &RunLayout, positions: &LogPositions) -> Result<Self, Error> {
+    pub(crate) fn open(
+        layout: &RunLayout,
+        positions: &LogPositions,
+        evaluations: Evaluations,
+    ) -> Result<Self, Error> {
+        let path = layout.evaluations();
+        let has_evaluations = evaluations.wanted || path.exists();
+        let open = || Log::open_evaluations(path, positions, evaluations.at);
         Ok(Self {
             metrics: Log::open(layout.metrics(), positions)?,
             decisions: Log::open(layout.decisions(), positions)?,
             journal: Log::open(layout.journal(), positions)?,
+            evaluations: has_evaluations.then(open).transpose()?,
         })
+    }
+
+    pub(crate) fn evaluation(&mut self, line: &impl Serialize) -> Result<(), Error> {
+        self.evaluations.as_mut().map_or(Ok(()), |log| log.append(line))
     }
 
     pub(crate) fn metric(&mut self, line: &impl Serialize) -> Result<(), Error> {
@@ -43,11 +68,14 @@ impl Logs {
         self.journal.append(line)
     }
 
-    /// Cuts metrics and decisions to `positions`, because the run goes back to where they were so
-    /// long. The journal stays: it tells what happened.
-    pub(crate) fn go_back(&mut self, positions: &LogPositions) -> Result<(), Error> {
+    /// Cuts metrics, decisions and evaluations to `positions`, because the run goes back to where they
+    /// were so long, to the state of `at` tokens. The journal stays: it tells what happened.
+    pub(crate) fn go_back(&mut self, positions: &LogPositions, at: Tokens) -> Result<(), Error> {
         for log in [&mut self.metrics, &mut self.decisions] {
             *log = Log::open(log.path.clone(), positions)?;
+        }
+        if let Some(log) = &mut self.evaluations {
+            *log = Log::open_evaluations(log.path.clone(), positions, Some(at))?;
         }
         Ok(())
     }
@@ -55,7 +83,8 @@ impl Logs {
     /// Brings all lines to disk; gives the lengths that belong to the state as it is now.
     pub(crate) fn positions(&mut self) -> Result<LogPositions, Error> {
         let mut positions = LogPositions::new();
-        for log in [&mut self.metrics, &mut self.decisions, &mut self.journal] {
+        let logs = [&mut self.metrics, &mut self.decisions, &mut self.journal];
+        for log in logs.into_iter().chain(&mut self.evaluations) {
             let result = log.file.sync();
             result.map_err(|source| Error::Log { path: log.path.clone(), source })?;
             let name = log.path.file_name().expect("logs have names").to_string_lossy();
@@ -67,8 +96,31 @@ impl Logs {
 
 impl Log {
     fn open(path: PathBuf, positions: &LogPositions) -> Result<Self, Error> {
-        let name = path.file_name().expect("logs have names").to_string_lossy().into_owned();
-        let length = positions.of(&name).unwrap_or(0);
+        let length = position(&path, positions);
+        Self::cut(path, length)
+    }
+
+    /// Keeps, of what is behind the position, the evaluations of the state that was saved with it.
+    fn open_evaluations(
+        path: PathBuf,
+        positions: &LogPositions,
+        at: Option<Tokens>,
+    ) -> Result<Self, Error> {
+        let mut length = position(&path, positions);
+        let text = std::fs::read(&path).unwrap_or_default();
+        let behind = text.get(length as usize..).unwrap_or_default();
+        for line in behind.split_inclusive(|byte| *byte == b'\n') {
+            let record = serde_json::from_slice::<EvaluationRecord>(line).ok();
+            let is_whole = line.ends_with(b"\n");
+            if !(is_whole && record.is_some_and(|record| Some(record.tokens_seen) == at)) {
+                break;
+            }
+            length += line.len() as u64;
+        }
+        Self::cut(path, length)
+    }
+
+    fn cut(path: PathBuf, length: u64) -> Result<Self, Error> {
         match AppendFile::open(&path, Some(length)) {
             Ok(file) => Ok(Self { path, file }),
             Err(source) => Err(Error::Log { path, source }),
@@ -80,4 +132,10 @@ impl Log {
         let result = self.file.append_line(&text);
         result.map_err(|source| Error::Log { path: self.path.clone(), source })
     }
+}
+
+/// How long a log was when the state was saved.
+fn position(path: &Path, positions: &LogPositions) -> u64 {
+    let name = path.file_name().expect("logs have names").to_string_lossy();
+    positions.of(&name).unwrap_or(0)
 }

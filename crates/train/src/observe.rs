@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use terrace_base::Tokens;
 
-use crate::{BadStep, HeldOut, RewindRecord, SpikeStep, StepRecord};
+use crate::{BadStep, EvaluationRecord, HeldOut, RewindRecord, SpikeStep, StepRecord};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub enum Event<'a> {
     },
     /// The held-out loss was measured.
     Validated(&'a HeldOut),
+    /// The model was evaluated.
+    Evaluated(&'a EvaluationRecord),
     /// A checkpoint is on disk.
     Saved {
         /// Its folder.

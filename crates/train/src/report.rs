@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use terrace_base::{Fingerprint, Tokens};
 use terrace_policy::batch::Decision;
 
-use crate::TwinCosine;
+use crate::{EvaluationRecord, SourceScore, TaskScore, TwinCosine};
 
 /// The outcome of a run, as `--json` prints it and `report.json` keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct TrainReport {
     pub stages: Vec<StageReport>,
     /// Every growth of the batch.
     pub batch_growths: Vec<BatchGrowth>,
+    /// Every evaluation of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evaluations: Vec<EvaluationReport>,
     /// Tokens over the wall time of the steps of this process; none if it took no step.
     pub tokens_per_second: Option<f64>,
     /// The digest of weights, moments, cursors, controller and seeds.
@@ -47,6 +50,31 @@ pub struct UpscaleReport {
     pub bits_per_byte_base: BTreeMap<String, f64>,
     /// How far each copy has drifted from its twin.
     pub twins: Vec<TwinCosine>,
+}
+
+/// What came of one evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationReport {
+    /// Tokens seen.
+    pub tokens_seen: Tokens,
+    /// What it was of, for people.
+    pub label: String,
+    /// The score of each task.
+    pub tasks: Vec<TaskScore>,
+    /// The bits per byte of each source's held-out text.
+    pub bits_per_byte: BTreeMap<String, f64>,
+}
+
+impl From<&EvaluationRecord> for EvaluationReport {
+    fn from(record: &EvaluationRecord) -> Self {
+        let bits = |(name, score): (&String, &SourceScore)| (name.clone(), score.bits_per_byte);
+        Self {
+            tokens_seen: record.tokens_seen,
+            label: record.label(),
+            tasks: record.tasks.clone(),
+            bits_per_byte: record.sources.iter().map(bits).collect(),
+        }
+    }
 }
 
 /// One stage of the outcome.

@@ -21,6 +21,18 @@ pub(crate) fn model_fingerprint(architecture: &Architecture) -> Fingerprint {
     hasher.finish()
 }
 
+/// The digest of a model's weights.
+pub(crate) fn weights_digest(model: &CausalLm) -> Fingerprint {
+    let mut hasher = FingerprintHasher::new();
+    hasher.update(&model_fingerprint(&model.architecture).0);
+    for segment in model.segments() {
+        for weight in model.segment_parameters(segment) {
+            hasher.update(&bytes(weight));
+        }
+    }
+    hasher.finish()
+}
+
 /// Writes weights and moments, one file per segment.
 pub(crate) fn write_segments(
     writer: &mut CheckpointWriter,

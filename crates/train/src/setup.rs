@@ -21,13 +21,13 @@ pub use self::branch::branch;
 pub use self::history::{History, HistoryEntry, Parent};
 use self::history::{Occasion, write};
 pub use self::stopped::{Mixed, StoppedRun};
-use crate::logs::Logs;
+use crate::logs::{Evaluations, Logs};
 use crate::memory::kept_layers;
 use crate::restore::{model_fingerprint, read_segments};
 use crate::trainer::{StageSpec, Trainer};
 use crate::{
-    Engine, EngineSettings, Error, HeldOutSets, Loader, Observer, Optimizer, OptimizerSettings,
-    Progress, RunState, StopFlag, Trained,
+    Engine, EngineSettings, Error, Evaluator, HeldOutSets, Loader, Observer, Optimizer,
+    OptimizerSettings, Progress, RunState, StopFlag, Trained, read_evaluations,
 };
 
 /// What a run is started with.
@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub stop: StopFlag,
     /// Is told what happens.
     pub observer: &'a mut dyn Observer,
+    /// Asks the model the tasks of `[evaluation]`; without it there are no evaluations.
+    pub evaluator: Option<&'a mut dyn Evaluator>,
 }
 
 /// Where a resumed run goes on.
@@ -96,7 +98,7 @@ pub fn start_from(job: Job<'_>, parent: Option<Parent>) -> Result<Trainer<'_>, E
     run_history.record(Occasion { event, parent, ..Occasion::default() }, &job.loaded.config)?;
     write(layout.plan(), &plan)?;
     write(layout.config(), &job.loaded.config.to_toml()?)?;
-    let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
+    let mut trainer = assemble(job, layout, lock, store, (&LogPositions::new(), None))?;
     run_history.catch_up(&mut trainer.logs)?;
     Ok(trainer)
 }
@@ -128,7 +130,7 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     let history = History::open(&layout)?;
     let listing = store.list()?;
     if listing.checkpoints.is_empty() && listing.damaged.is_empty() {
-        let mut trainer = assemble(job, layout, lock, store, &LogPositions::new())?;
+        let mut trainer = assemble(job, layout, lock, store, (&LogPositions::new(), None))?;
         history.catch_up(&mut trainer.logs)?;
         trainer.note("restart", serde_json::json!({"reason": "no checkpoint was saved"}))?;
         let resumed = Resumed { checkpoint: None, tokens_seen: Tokens(0), skipped: Vec::new() };
@@ -138,7 +140,10 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
     let device = job.device.clone();
     // The logs are cut to where they were when the state was saved.
     let positions = newest.checkpoint.logs()?;
-    let mut trainer = assemble(job, layout, lock, store, &positions)?;
+    let at = newest.checkpoint.tokens_seen();
+    let mut trainer = assemble(job, layout, lock, store, (&positions, Some(at)))?;
+    trainer.resumed_from = Some((at, newest.checkpoint.state_digest()));
+    trainer.began_at = history.began_at();
     let state: RunState = newest.checkpoint.state()?;
     let path = newest.checkpoint.path().to_owned();
     if state.model != trainer.state.model {
@@ -161,9 +166,9 @@ fn assemble<'a>(
     layout: RunLayout,
     lock: RunLock,
     store: Store,
-    positions: &LogPositions,
+    (positions, at): (&LogPositions, Option<Tokens>),
 ) -> Result<Trainer<'a>, Error> {
-    let Job { loaded, plan, device, memory_budget, stop, observer } = job;
+    let Job { loaded, plan, device, memory_budget, stop, observer, evaluator } = job;
     let config = &loaded.config;
     if let Some(missing) = plan.missing.first() {
         return Err(Error::Missing {
@@ -210,6 +215,8 @@ fn assemble<'a>(
         epsilon: config.optimizer.epsilon,
         weight_decay: config.optimizer.weight_decay,
     };
+    let wanted = config.evaluation.is_some() && evaluator.is_some();
+    let logs = Logs::open(&layout, positions, Evaluations { wanted, at })?;
     Ok(Trainer {
         stages: stage_specs(config, plan, loader.names(), map.as_ref())?,
         engine: Engine::new(&model.architecture, &device, settings),
@@ -222,7 +229,8 @@ fn assemble<'a>(
         held_out,
         controller,
         state,
-        logs: Logs::open(&layout, positions)?,
+        logs,
+        evaluations: read_evaluations(&layout)?,
         layout,
         store,
         _lock: lock,
@@ -231,6 +239,10 @@ fn assemble<'a>(
         timing: crate::trainer::Timing::default(),
         measured: None,
         saved: None,
+        evaluator,
+        began_at: Tokens(0),
+        resumed_from: None,
+        interrupted: false,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The step loop.
 
+mod evaluating;
 mod reporting;
 mod rewinding;
 mod saving;
@@ -10,7 +11,7 @@ mod validating;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use terrace_base::Tokens;
+use terrace_base::{Fingerprint, Tokens};
 use terrace_checkpoint::{RunLayout, RunLock, Saved, Store};
 use terrace_config::RunConfig;
 use terrace_model::CausalLm;
@@ -26,9 +27,9 @@ use self::spiking::{Spike, step_loss};
 use self::stepping::losses_per_source;
 use crate::logs::Logs;
 use crate::{
-    Applied, BEFORE, BatchGrowth, Engine, Error, Event, HeldOut, HeldOutSets, Loader, Observer,
-    Optimizer, RunState, StepBatch, StepOutcome, StepSettings, StopFlag, TrainReport, Trained,
-    judged_step,
+    Applied, BEFORE, BatchGrowth, Engine, Error, EvaluationRecord, Evaluator, Event, HeldOut,
+    HeldOutLosses, HeldOutSets, Loader, Observer, Optimizer, RunState, StepBatch, StepOutcome,
+    StepSettings, StopFlag, TrainReport, Trained, judged_step,
 };
 
 /// A run in progress.
@@ -57,8 +58,24 @@ pub struct Trainer<'a> {
     pub(crate) stop: StopFlag,
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) timing: Timing,
-    pub(crate) measured: Option<HeldOut>,
+    pub(crate) measured: Option<Measured>,
     pub(crate) saved: Option<(RunState, Saved)>,
+    /// Asks the model the tasks of `[evaluation]`; without it there are no evaluations.
+    pub(crate) evaluator: Option<&'a mut dyn Evaluator>,
+    /// The evaluations so far, in order.
+    pub(crate) evaluations: Vec<EvaluationRecord>,
+    /// The tokens seen where the run began: those of its parent, if it is a branch.
+    pub(crate) began_at: Tokens,
+    /// The tokens seen and the digest of the state that the run was resumed from.
+    pub(crate) resumed_from: Option<(Tokens, Fingerprint)>,
+    /// Whether an evaluation was told to stop before its end.
+    pub(crate) interrupted: bool,
+}
+
+/// A measurement of the held-out loss, and the windows that it comes from.
+pub(crate) struct Measured {
+    pub(crate) held_out: HeldOut,
+    pub(crate) losses: HeldOutLosses,
 }
 
 /// A stage as the loop needs it.
@@ -96,7 +113,14 @@ impl Trainer<'_> {
     /// A file cannot be read or written, too many steps in a row were not applied, or a loss spike
     /// lasts and the run may not go back once more; what was saved before stays valid.
     pub fn run(mut self) -> Result<TrainReport, Error> {
+        if self.state.progress.entered || self.state.progress.stage > 0 {
+            // What was due where the run was killed.
+            self.evaluate_if_due()?;
+        }
         'stages: while let Some(stage) = self.stages.get(self.state.progress.stage).cloned() {
+            if self.interrupted {
+                break;
+            }
             self.enter(&stage)?;
             while self.state.progress.stage_sequences < stage.sequences {
                 if self.stop.requested() {
@@ -109,7 +133,7 @@ impl Trainer<'_> {
             }
             self.leave(&stage)?;
         }
-        self.report(true)
+        if self.interrupted { self.halt() } else { self.report(true) }
     }
 
     /// Takes the next step; gives where to go back to if a spike asks for it.
@@ -181,7 +205,7 @@ impl Trainer<'_> {
         if self.save_is_due(before, after) && self.state.spikes.needs_state_before().is_none() {
             self.save(stage)?;
         }
-        Ok(())
+        self.evaluate_if_due()
     }
 
     fn advance(&mut self, batch: &StepBatch) {
@@ -256,6 +280,9 @@ impl Trainer<'_> {
             // There has to be a state to go back to, however early a spike comes.
             self.save(stage)?;
         }
+        if index == 0 {
+            self.evaluate_if_due()?;
+        }
         Ok(())
     }
 
@@ -263,7 +290,8 @@ impl Trainer<'_> {
         self.validate(Some(&stage.name))?;
         self.state.progress.stage += 1;
         self.state.progress.entered = false;
-        self.save(stage)
+        self.save(stage)?;
+        self.evaluate_if_due()
     }
 
     pub(crate) fn decided(&mut self, decision: &Decision) -> Result<(), Error> {
@@ -281,14 +309,19 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// The current stage; the last one when all are done.
+    fn stage_here(&self) -> &StageSpec {
+        &self.stages[self.state.progress.stage.min(self.stages.len() - 1)]
+    }
+
     /// Adds a line to `journal.jsonl`.
     pub(crate) fn note(&mut self, event: &str, details: Value) -> Result<(), Error> {
         self.logs.journal(&json!({"event": event, "details": details}))
     }
 
-    /// Saves and stops in the middle of a stage.
+    /// Saves and stops before the end.
     fn halt(mut self) -> Result<TrainReport, Error> {
-        let stage = self.stages[self.state.progress.stage].clone();
+        let stage = self.stage_here().clone();
         self.save(&stage)?;
         let tokens_seen = self.state.progress.tokens_seen;
         self.observer.event(&Event::Stopped { tokens_seen });

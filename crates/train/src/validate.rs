@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use terrace_data::{Edition, MicroBatch};
 use terrace_model::CausalLm;
 
-use crate::{Engine, Error, Loader};
+use crate::{Engine, Error, Loader, SourceScore};
 
 /// The held-out windows of every source that has some.
 pub struct HeldOutSets {
@@ -43,6 +43,33 @@ impl SourceLoss {
     }
 }
 
+/// The held-out loss on every source, window by window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeldOutLosses(BTreeMap<String, SourceLosses>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct SourceLosses {
+    all: SourceLoss,
+    nats: Vec<f64>,
+    bytes: Vec<u64>,
+}
+
+impl HeldOutLosses {
+    /// The loss on each source.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<String, SourceLoss> {
+        self.0.iter().map(|(name, losses)| (name.clone(), losses.all)).collect()
+    }
+
+    /// The same in bits per byte, and the windows that it comes from.
+    #[must_use]
+    pub fn scores(&self) -> BTreeMap<String, SourceScore> {
+        let score =
+            |losses: &SourceLosses| SourceScore::new(losses.nats.clone(), losses.bytes.clone());
+        self.0.iter().map(|(name, losses)| (name.clone(), score(losses))).collect()
+    }
+}
+
 impl HeldOutSets {
     /// Opens the held-out part of each edition that has one.
     ///
@@ -75,21 +102,22 @@ impl HeldOutSets {
         engine: &Engine,
         model: &CausalLm,
         mut progress: impl FnMut(u64),
-    ) -> BTreeMap<String, SourceLoss> {
+    ) -> HeldOutLosses {
         let mut done = 0;
         let mut measure = |edition: &Edition| {
-            let mut loss = SourceLoss::default();
+            let mut losses = SourceLosses::default();
             let indices: Vec<u64> = (0..self.taken(edition)).collect();
             for chunk in indices.chunks(self.micro_batch_sequences) {
                 let windows: Vec<_> = chunk.iter().map(|i| (0, edition.window(*i))).collect();
                 let batch = MicroBatch::new(&windows, edition.sequence_length());
-                add(&mut loss, engine.evaluate(model, &batch), &batch);
+                add(&mut losses, engine.evaluate(model, &batch), &batch);
                 done += chunk.len() as u64;
                 progress(done);
             }
-            loss
+            losses
         };
-        self.sets.iter().map(|(name, edition)| (name.clone(), measure(edition))).collect()
+        let sets = self.sets.iter();
+        HeldOutLosses(sets.map(|(name, edition)| (name.clone(), measure(edition))).collect())
     }
 
     fn taken(&self, edition: &Edition) -> u64 {
@@ -97,9 +125,12 @@ impl HeldOutSets {
     }
 }
 
-fn add(loss: &mut SourceLoss, nats: Tensor<1>, batch: &MicroBatch) {
+fn add(losses: &mut SourceLosses, nats: Tensor<1>, batch: &MicroBatch) {
     // SYNC: a measurement is read as it is made.
     let nats: Vec<f32> = nats.into_data().try_to_vec().expect("losses are f32");
+    losses.nats.extend(nats.iter().copied().map(f64::from));
+    losses.bytes.extend(batch.target_bytes.iter().map(|bytes| u64::from(*bytes)));
+    let loss = &mut losses.all;
     loss.sequences += batch.rows as u64;
     loss.target_tokens += batch.total_target_tokens();
     loss.target_bytes += batch.target_bytes.iter().map(|b| u64::from(*b)).sum::<u64>();

@@ -115,18 +115,22 @@ Of logs that `terrace eval --log-items` wrote, each later one is set against the
 gains and losses with McNemar's test, the difference with its interval by a paired bootstrap, and the
 difference that so many items would show in four of five cases.
 
+Of a single run whose file has an [evaluation] the forgetting map is shown: what each stage gained and
+lost per source, in bits per byte, and per task, with standard errors.
+
 Examples:
   terrace compare runs/child-a runs/child-b
-  terrace compare before.jsonl after.jsonl")]
+  terrace compare before.jsonl after.jsonl
+  terrace compare runs/quickstart --picture map")]
 pub(crate) struct CompareArgs {
-    /// The folders of two or more runs, or two or more logs of scored items
-    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    /// The folders of two or more runs, two or more logs of scored items, or the folder of one run
+    #[arg(required = true, num_args = 1.., value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
     /// Into how many stretches the tokens are divided
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) points: u64,
-    /// Also draw the training losses: STEM.svg and STEM.png
+    /// Also draw the training losses, or the map: STEM.svg and STEM.png
     #[arg(long, value_name = "STEM")]
     pub(crate) picture: Option<PathBuf>,
 }

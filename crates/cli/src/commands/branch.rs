@@ -8,7 +8,7 @@ use terrace_checkpoint::RunLayout;
 use terrace_config::{Change, Loaded, RunConfig, RunPlan};
 use terrace_train::StoppedRun;
 
-use super::{prepare, resume, revision, training};
+use super::{evaluation, prepare, resume, revision, training};
 use crate::args::BranchArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -32,6 +32,7 @@ pub(crate) fn run(args: BranchArgs, context: &Context) -> Result<ExitCode, CliEr
     let parent = StoppedRun::open(&RunLayout::new(&args.run), args.at);
     let parent = parent.map_err(training::train_error)?;
     let mut loaded = terrace_config::load(&args.config, &overrides)?;
+    evaluation::refuse_missing(&loaded.config)?;
     for (name, source) in &loaded.config.sources {
         prepare::prepare_source(name, source, context)?;
     }

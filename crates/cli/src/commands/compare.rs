@@ -1,5 +1,7 @@
-//! `terrace compare`: runs side by side at equal tokens, and logs of scored items side by side.
+//! `terrace compare`: runs side by side at equal tokens, logs of scored items side by side, and one run
+//! with itself as it is trained.
 
+mod forgetting;
 mod items;
 mod picture;
 mod record;
@@ -68,6 +70,9 @@ struct HeldOutLine {
 
 /// Reads the records of the runs, or the logs, and lays them beside each other.
 pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if let [run] = &args.runs[..] {
+        return forgetting::run(run, args, context);
+    }
     if args.runs.iter().all(|path| path.is_file()) {
         return items::run(args, context);
     }

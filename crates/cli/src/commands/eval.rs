@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use terrace_base::FingerprintHasher;
 use terrace_config::load_task;
 use terrace_eval::{Evaluation, ItemRecord, Observer, Report, Settings};
 use terrace_infer::{Counts, Engine, EngineOptions};
@@ -99,14 +98,9 @@ pub(crate) fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode, CliErr
     Ok(ExitCode::Done)
 }
 
-/// What the model is called in the log: scores that are in it already are those of the same weights,
-/// computed in the same way.
+/// What the model is called in the log.
 fn name(args: &EvalArgs, loaded: &LoadedModel) -> Result<String, CliError> {
-    let mut hasher = FingerprintHasher::new();
-    hasher.update(&loaded.fingerprint(&args.model)?.0);
-    hasher.update(args.device.to_string().as_bytes());
-    hasher.update(&[u8::from(args.batch_invariant)]);
-    Ok(hasher.finish().to_string())
+    Ok(model::asked_as(loaded.fingerprint(&args.model)?, args.device, args.batch_invariant))
 }
 
 /// A bar for each task.

@@ -8,7 +8,7 @@ use terrace_config::{DeviceChoice, Loaded, RunConfig};
 use terrace_model::hf::{self, SaveOptions};
 use terrace_train::{History, Parent};
 
-use super::{export, prepare, train, training, upscale};
+use super::{evaluation, export, prepare, train, training, upscale};
 use crate::args::InitArgs;
 use crate::context::Context;
 use crate::device;
@@ -26,6 +26,7 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliErro
         overrides.push(("model.path".to_owned(), text.expect("text always serialises")));
     }
     let mut loaded = terrace_config::load(&args.config, &overrides)?;
+    evaluation::refuse_missing(&loaded.config)?;
     for (name, source) in &loaded.config.sources {
         prepare::prepare_source(name, source, context)?;
     }

@@ -57,7 +57,11 @@ pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError
     Ok(LoadedModel { model: model.into(), tokenizer, end_of_text, state })
 }
 
-fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
+/// Reads a tokenizer; the folder beside it says which tokens end a text.
+pub(super) fn tokenizer(
+    file: &Path,
+    beside: &Path,
+) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
     if !file.is_file() {
         return Err(no_tokenizer(file));
     }
@@ -80,6 +84,16 @@ impl LoadedModel {
             None => folder_fingerprint(path).map_err(|error| CliError::read(path, error)),
         }
     }
+}
+
+/// What a model is called in a log of items: scores that are in it already are those of the same
+/// weights, computed in the same way.
+pub(super) fn asked_as(digest: Fingerprint, device: DeviceChoice, batch_invariant: bool) -> String {
+    let mut hasher = FingerprintHasher::new();
+    hasher.update(&digest.0);
+    hasher.update(device.to_string().as_bytes());
+    hasher.update(&[u8::from(batch_invariant)]);
+    hasher.finish().to_string()
 }
 
 fn folder_fingerprint(path: &Path) -> std::io::Result<Fingerprint> {

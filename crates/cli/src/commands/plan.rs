@@ -5,6 +5,7 @@ use terrace_config::{
     Explanation, PlanOptions, RunPlan, gather, load, render, render_explanation, resolve,
 };
 
+use super::evaluation;
 use crate::args::PlanArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -24,7 +25,8 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<ExitCode, CliErr
     let loaded = load(&args.file, &args.overrides.pairs())?;
     let facts = gather(&loaded.config)?;
     let options = PlanOptions { tokens_per_second: args.tokens_per_second };
-    let plan = resolve(&loaded, &facts, &options)?;
+    let mut plan = resolve(&loaded, &facts, &options)?;
+    evaluation::look(&loaded.config, &mut plan)?;
     let explanation = args.explain.then(|| loaded.explain());
     let answer = Answer { plan, explanation };
     context.answer(&answer, || text(&answer));

@@ -12,9 +12,10 @@ use crate::exit::ExitCode;
 use crate::table::grouped;
 
 /// What may differ from the run so far: it changes no number of the run.
-const HARMLESS: [&str; 5] = [
+const HARMLESS: [&str; 6] = [
     "checkpoint.",
     "validation.every_tokens",
+    "evaluation.",
     "training.memory_budget",
     "device",
     "training.recompute",

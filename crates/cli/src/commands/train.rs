@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use terrace_checkpoint::RunLayout;
 use terrace_config::{Loaded, RunConfig};
 
-use super::{prepare, training, upscale};
+use super::{evaluation, prepare, training, upscale};
 use crate::args::TrainArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -15,6 +15,7 @@ use crate::exit::ExitCode;
 pub(crate) fn run(args: TrainArgs, context: &Context) -> Result<ExitCode, CliError> {
     let overrides = args.training.pairs();
     let mut loaded = terrace_config::load(&args.file, &overrides)?;
+    evaluation::refuse_missing(&loaded.config)?;
     for (name, source) in &loaded.config.sources {
         prepare::prepare_source(name, source, context)?;
     }

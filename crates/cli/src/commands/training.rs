@@ -6,8 +6,9 @@ mod summary;
 mod watch;
 
 use terrace_config::{Facts, Loaded, PlanOptions, RunConfig, RunPlan};
-use terrace_train::{Job, StopFlag, TrainReport, Trainer};
+use terrace_train::{Evaluator, Job, StopFlag, TrainReport, Trainer};
 
+use super::evaluation::{self, TaskEvaluator};
 use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
@@ -21,7 +22,9 @@ pub(crate) use self::watch::Watch;
 /// Resolves a run file against what is there.
 pub(crate) fn plan(loaded: &Loaded<RunConfig>) -> Result<RunPlan, CliError> {
     let facts: Facts = terrace_config::gather(&loaded.config)?;
-    Ok(terrace_config::resolve(loaded, &facts, &PlanOptions::default())?)
+    let mut plan = terrace_config::resolve(loaded, &facts, &PlanOptions::default())?;
+    evaluation::look(&loaded.config, &mut plan)?;
+    Ok(plan)
 }
 
 /// Opens the device, arms the signals, and hands a job to `prepare`, which makes a trainer of it;
@@ -33,6 +36,7 @@ pub(crate) fn run(
     dashboard: bool,
     prepare: impl for<'a> FnOnce(Job<'a>) -> Result<Trainer<'a>, CliError>,
 ) -> Result<ExitCode, CliError> {
+    let mut evaluator = TaskEvaluator::open(&loaded.config, context)?;
     let screen = dashboard.then(|| screen(plan, context)).flatten();
     let choice = loaded.config.device;
     let device = device::open(choice, context)?;
@@ -53,6 +57,7 @@ pub(crate) fn run(
         memory_budget: memory_budget(choice, context),
         stop,
         observer: &mut watch,
+        evaluator: evaluator.as_mut().map(|evaluator| evaluator as &mut dyn Evaluator),
     };
     let outcome = prepare(job)?.run();
     watch.finish();
@@ -110,6 +115,7 @@ pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
         Error::Config(error) => error.into(),
         Error::Log { .. } => CliError::environment(error),
         Error::Checkpoint(error) => CliError::environment(error),
+        Error::Evaluation { .. } => CliError::environment(error),
         Error::BadSteps { .. } | Error::Spikes { .. } => CliError::gate(error),
         other => CliError::input(other),
     }

@@ -7,11 +7,12 @@ use crate::mixture::MixtureWeights;
 use crate::run::{RunConfig, Stage};
 
 /// No number of a run depends on these.
-const HARMLESS: [&str; 7] = [
+const HARMLESS: [&str; 8] = [
     "name",
     "device",
     "checkpoint",
     "validation.every_tokens",
+    "evaluation",
     "training.memory_budget",
     "training.recompute",
     "model.tokenizer",

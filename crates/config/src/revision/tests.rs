@@ -119,6 +119,7 @@ fn what_is_to_come_may_change() {
         ("stages.1.mixture.b", "3", at(0, 80)),
         ("stages.1.batch", "16", at(0, 80)),
         ("checkpoint.keep_last", "7", at(1, 80)),
+        ("evaluation.every_tokens", "16", at(1, 80)),
     ] {
         let new = with(&[(key, value)]);
         let revision = revise(&old, &new, &standing);

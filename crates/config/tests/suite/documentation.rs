@@ -94,7 +94,7 @@ mixture = { NAME = 1 }
 "#;
 
 /// What a complete run file has besides the minimal one; `batch.schedule` warns, but loads.
-const THE_REST_OF_A_RUN: [(&str, &str); 16] = [
+const THE_REST_OF_A_RUN: [(&str, &str); 19] = [
     ("model.path", "x"),
     ("model.tokenizer", "x"),
     ("model.upscale.layers", "0..1"),
@@ -108,6 +108,9 @@ const THE_REST_OF_A_RUN: [(&str, &str); 16] = [
     ("batch.plateau.safe_learning_rate", "1.0"),
     ("checkpoint.every_tokens", "8"),
     ("checkpoint.every_steps", "1"),
+    ("evaluation.tasks", "[]"),
+    ("evaluation.limit", "1"),
+    ("evaluation.context_length", "8"),
     ("sources.NAME.prepare", "x"),
     ("sources.NAME.max_epochs", "1"),
     ("stages.0.learning_rate", "1e-3"),

@@ -424,3 +424,20 @@ fn decays_and_spikes_that_make_no_sense_are_refused() {
     spikes("policy = \"rewind\"\nrewind_after_steps = 6", "6", "max_consecutive_bad_steps = 5");
     spikes("policy = \"rewinds\"", "\"rewinds\"", "rewind");
 }
+
+#[test]
+fn an_evaluation_that_makes_no_sense_is_refused() {
+    let evaluation = |key: &str, marked: &str, message: &str| {
+        let by = format!("[evaluation]\n{key}\n[optimizer]\nlearning_rate = 1e-3");
+        check("[optimizer]\nlearning_rate = 1e-3", &by, marked, message, "");
+    };
+    evaluation("limit = 0", "0", "`evaluation.limit`: found 0, expected at least 1");
+    evaluation("requests_at_once = 0", "0", "found 0, expected at least 1");
+    evaluation("tasks = [\"a\", \"b\", \"a\"]", "\"a\"", "is written twice");
+    evaluation("context_length = 1_000_000", "1_000_000", "expected at most the model's");
+    evaluation("every = 3", "every", "unknown key `evaluation.every`");
+    // Without a folder there is no tokenizer, unless one is named.
+    let by = "[evaluation]\ntasks = [\"a\"]\n[optimizer]\nlearning_rate = 1e-3";
+    let text = RUN.replace("[optimizer]\nlearning_rate = 1e-3", by).replace("path = \"model\"", "");
+    assert!(problems(&text)[0].message.contains("the run has no tokenizer"));
+}

@@ -42,6 +42,26 @@ pub fn pooled_standard_error(parts: &[(f64, usize)]) -> Option<f64> {
     Some((squares / freedom as f64 / total as f64).sqrt())
 }
 
+/// The sum of some values over the sum of their sizes, and its standard error; that is none below two
+/// values. None where the sizes add up to nothing.
+///
+/// # Source
+///
+/// The error is that of a ratio of means, to first order (Cochran 1977, equation 6.13, from a large
+/// population).
+#[must_use]
+pub fn ratio(values: &[f64], sizes: &[f64]) -> Option<(f64, Option<f64>)> {
+    let (n, total) = (values.len(), sizes.iter().sum::<f64>());
+    if total == 0.0 {
+        return None;
+    }
+    let ratio = values.iter().sum::<f64>() / total;
+    let squares: f64 =
+        values.iter().zip(sizes).map(|(value, size)| (value - ratio * size).powi(2)).sum();
+    let error = (n > 1).then(|| (n as f64 / (n - 1) as f64 * squares).sqrt() / total);
+    Some((ratio, error))
+}
+
 /// The chance that of `k` tries at least one passes, estimated without bias from `n` tries of which
 /// `c` passed; `k` is at most `n`.
 ///
@@ -68,6 +88,17 @@ mod tests {
         assert!((standard_error(&values).unwrap() - expected).abs() < 1e-15);
         assert_eq!(standard_error(&values[..1]), None);
         assert_eq!(mean(&[]), 0.0);
+    }
+
+    #[test]
+    fn the_error_of_a_ratio_is_that_of_the_mean_where_all_sizes_are_equal() {
+        let (value, error) = ratio(&[10.0, 20.0, 30.0], &[10.0; 3]).unwrap();
+        assert!((value - 2.0).abs() < 1e-15);
+        assert!((error.unwrap() - standard_error(&[1.0, 2.0, 3.0]).unwrap()).abs() < 1e-15);
+        // Where the value goes with the size nothing varies.
+        assert_eq!(ratio(&[1.0, 3.0], &[1.0, 3.0]), Some((1.0, Some(0.0))));
+        assert_eq!(ratio(&[1.0], &[2.0]), Some((0.5, None)));
+        assert_eq!(ratio(&[], &[]), None);
     }
 
     #[test]

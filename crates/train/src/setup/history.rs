@@ -108,6 +108,12 @@ impl History {
         &self.entries
     }
 
+    /// The tokens that had been seen when the run began: those of its parent, if it is a branch.
+    #[must_use]
+    pub fn began_at(&self) -> Tokens {
+        self.entries.first().map_or(Tokens(0), |first| first.tokens_seen)
+    }
+
     /// The run file that the run has followed last.
     #[must_use]
     pub fn in_force_path(&self) -> PathBuf {

@@ -10,7 +10,7 @@ use terrace_policy::batch::Decision;
 
 use super::history::{History, Occasion, write};
 use super::{batch_controller, mixture_schedule};
-use crate::logs::Logs;
+use crate::logs::{Evaluations, Logs};
 use crate::{Error, RunState};
 
 /// A run that is not training, at one of its checkpoints.
@@ -180,7 +180,12 @@ impl StoppedRun {
         self.follow(&loaded.config, &plan, occasion)?;
         // As a resume would: what is behind the checkpoint is not part of the run.
         let positions = self.checkpoint.as_ref().map(Checkpoint::logs).transpose()?;
-        let mut logs = Logs::open(&self.layout, &positions.unwrap_or_else(LogPositions::new))?;
+        let evaluations = Evaluations {
+            wanted: false,
+            at: self.checkpoint.as_ref().map(Checkpoint::tokens_seen),
+        };
+        let positions = positions.unwrap_or_else(LogPositions::new);
+        let mut logs = Logs::open(&self.layout, &positions, evaluations)?;
         self.history.catch_up(&mut logs)?;
         logs.positions()?;
         Ok(mixed)

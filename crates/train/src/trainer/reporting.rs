@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use terrace_base::Tokens;
 
 use super::Trainer;
-use crate::{BASE, BEFORE, Error, HeldOut, StageReport, TrainReport, UpscaleReport, twin_cosines};
+use crate::{
+    BASE, BEFORE, Error, EvaluationReport, HeldOut, StageReport, TrainReport, UpscaleReport,
+    twin_cosines,
+};
 
 impl Trainer<'_> {
     pub(super) fn report(mut self, complete: bool) -> Result<TrainReport, Error> {
@@ -23,6 +26,7 @@ impl Trainer<'_> {
             bits_per_byte_before: self.bits_after(BEFORE),
             stages: self.stage_reports(),
             batch_growths: self.state.growths.clone(),
+            evaluations: self.evaluations.iter().map(EvaluationReport::from).collect(),
             tokens_per_second: (self.timing.seconds > 0.0)
                 .then(|| self.timing.tokens as f64 / self.timing.seconds),
             state_digest: saved.state_digest,

@@ -7,7 +7,7 @@ use terrace_policy::spike::Rewind;
 
 use super::{StageSpec, Trainer};
 use crate::restore::read_segments;
-use crate::{Error, Event, RewindRecord, RunState};
+use crate::{Error, Event, RewindRecord, RunState, read_evaluations};
 
 impl Trainer<'_> {
     /// Passes over the sequences ahead that the run has gone back for.
@@ -72,12 +72,12 @@ impl Trainer<'_> {
         };
         self.remove_newer(checkpoint.tokens_seen())?;
         self.take_up(&checkpoint, saved, &rewind)?;
-        self.logs.go_back(&checkpoint.logs()?)?;
+        self.logs.go_back(&checkpoint.logs()?, checkpoint.tokens_seen())?;
+        self.evaluations = read_evaluations(&self.layout)?;
         self.follow_since(checkpoint.tokens_seen())?;
         self.note("rewind", serde_json::to_value(&record).expect("records always serialise"))?;
         self.observer.event(&Event::Rewound(&record));
-        let last = self.stages.len() - 1;
-        let stage = self.stages[self.state.progress.stage.min(last)].clone();
+        let stage = self.stage_here().clone();
         self.save(&stage)
     }
 
@@ -127,6 +127,7 @@ impl Trainer<'_> {
         }
         self.measured = None;
         self.saved = None;
+        self.resumed_from = None;
         Ok(())
     }
 

@@ -25,8 +25,8 @@ impl Trainer<'_> {
         }
         let logs = self.logs.positions()?;
         let tokens_seen = self.state.progress.tokens_seen;
-        let measured =
-            self.measured.as_ref().filter(|held_out| held_out.tokens_seen == tokens_seen);
+        let measured = self.measured.as_ref().map(|measured| &measured.held_out);
+        let measured = measured.filter(|held_out| held_out.tokens_seen == tokens_seen);
         let facts = Facts {
             tokens_seen,
             step: self.state.progress.steps,

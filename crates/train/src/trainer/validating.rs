@@ -1,12 +1,12 @@
 //! The held-out loss, measured and written down.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 use terrace_model::{CausalLm, hf};
 
-use super::Trainer;
-use crate::{BASE, Engine, Error, Event, HeldOut, HeldOutSets, Observer, SourceLoss, twin_cosines};
+use super::{Measured, Trainer};
+use crate::{
+    BASE, Engine, Error, Event, HeldOut, HeldOutLosses, HeldOutSets, Observer, twin_cosines,
+};
 
 impl Trainer<'_> {
     /// Measures the model before it was made deeper, so that both can be told apart.
@@ -14,21 +14,18 @@ impl Trainer<'_> {
         let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
         let base = hf::load(path, &self.model.device())?;
         let engine = self.engine.for_model(&base.architecture);
-        let sources = measure(&self.held_out, &engine, &base, self.observer);
-        self.validated(Some(BASE), sources)
+        let losses = measure(&self.held_out, &engine, &base, self.observer);
+        self.validated(Some(BASE), losses)
     }
 
     pub(super) fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
-        let sources = measure(&self.held_out, &self.engine, &self.model, self.observer);
-        self.validated(after, sources)
+        let losses = measure(&self.held_out, &self.engine, &self.model, self.observer);
+        self.validated(after, losses)
     }
 
-    fn validated(
-        &mut self,
-        after: Option<&str>,
-        sources: BTreeMap<String, SourceLoss>,
-    ) -> Result<(), Error> {
+    fn validated(&mut self, after: Option<&str>, losses: HeldOutLosses) -> Result<(), Error> {
         let tokens_seen = self.state.progress.tokens_seen;
+        let sources = losses.sources();
         let held_out = HeldOut { after: after.map(str::to_owned), tokens_seen, sources };
         let bits = held_out.bits_per_byte();
         let mut details = json!({"tokens_seen": tokens_seen, "bits_per_byte": bits});
@@ -43,17 +40,18 @@ impl Trainer<'_> {
         if held_out.after.is_some() {
             self.state.held_out.push(held_out.clone());
         }
-        self.measured = Some(held_out);
+        self.measured = Some(Measured { held_out, losses });
         Ok(())
     }
 }
 
-fn measure(
+/// Measures the loss of a model, which the observer is told of.
+pub(super) fn measure(
     held_out: &HeldOutSets,
     engine: &Engine,
     model: &CausalLm,
     observer: &mut dyn Observer,
-) -> BTreeMap<String, SourceLoss> {
+) -> HeldOutLosses {
     let total = held_out.sequences();
     held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
 }

@@ -1,6 +1,7 @@
 //! Small runs from their file to their end, and what becomes of them when something goes wrong.
 
 mod bad_steps;
+mod evaluations;
 mod growth;
 mod modes;
 mod resume;

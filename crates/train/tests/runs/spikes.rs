@@ -118,6 +118,24 @@ fn a_run_goes_back_passes_over_the_poison_and_ends_well() {
 }
 
 #[test]
+fn what_was_evaluated_of_a_branch_that_is_given_up_is_forgotten() {
+    let plain = world("rewind");
+    let expected = plain.train(&plain.path("run"), |_| {});
+    let world = world("rewind").set(&[("evaluation.every_tokens", "48")]);
+    let run = world.path("run");
+    let report = world.evaluate(&run);
+    assert_eq!(report.state_digest, expected.state_digest);
+    assert!(!journal(&run, "rewind").is_empty());
+    let places: Vec<u64> = report.evaluations.iter().map(|of| of.tokens_seen.0).collect();
+    assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{places:?}");
+    assert_eq!(lines(&run, "evaluations.jsonl").len(), places.len());
+    // Each is of a state that the run has kept: behind a step on record, or at the edge of a stage.
+    let mut kept: Vec<u64> = timeless(&run).iter().map(|record| record.tokens_seen.0).collect();
+    kept.extend([0, 800, 1440]);
+    assert!(places.iter().all(|place| kept.contains(place)), "{places:?} of {kept:?}");
+}
+
+#[test]
 fn killed_inside_a_rewind_is_never_killed() {
     let world = world("rewind");
     let straight = world.path("straight");

@@ -9,7 +9,7 @@ use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_config::Architecture;
 use terrace_model::hf::{self, SaveOptions};
 use terrace_model::{CausalLm, Segment, initialize};
-use terrace_train::TrainReport;
+use terrace_train::{TrainReport, read_evaluations};
 
 use crate::world::{World, lines, newest_checkpoint, timeless};
 
@@ -142,6 +142,29 @@ fn the_base_is_measured_beside_the_deeper_model() {
         held_out[1..].iter().map(|d| d["twins"][0]["cosine"].as_f64().unwrap()).collect();
     assert!((cosines[0] - 1.0).abs() < 1e-6, "{cosines:?}");
     assert!(cosines.last().unwrap() < &cosines[0], "{cosines:?}");
+}
+
+#[test]
+fn the_base_is_evaluated_beside_the_deeper_model() {
+    let world = world("all").set(&[("evaluation.at_start", "true")]);
+    let run = world.path("run");
+    let _ = upscale(&world, &run);
+    let report = world.evaluate(&run);
+    let labels: Vec<&str> = report.evaluations.iter().map(|of| of.label.as_str()).collect();
+    assert_eq!(labels, ["base", "start", "after one", "after two"]);
+    let measured = [
+        &report.upscale.as_ref().unwrap().bits_per_byte_base,
+        &report.bits_per_byte_before,
+        &report.stages[0].bits_per_byte,
+        &report.stages[1].bits_per_byte,
+    ];
+    for (evaluation, measured) in report.evaluations.iter().zip(measured) {
+        for (source, bits) in measured {
+            assert!((evaluation.bits_per_byte[source] - bits).abs() < 1e-12);
+        }
+    }
+    let records = read_evaluations(&RunLayout::new(&run)).unwrap();
+    assert_ne!(records[0].model, records[1].model);
 }
 
 #[test]

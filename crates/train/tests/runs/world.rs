@@ -9,7 +9,10 @@ use terrace_base::{Fingerprint, Seed};
 use terrace_config::{Loaded, PlanOptions, RunConfig, gather, load, resolve};
 use terrace_data::{EditionHeader, Packing, write_documents};
 use terrace_model::{CausalLm, hf, initialize};
-use terrace_train::{Error, Event, Job, Resumed, StepRecord, StopFlag, TrainReport, resume, start};
+use terrace_train::{
+    Asked, Error, Evaluator, Event, Job, Resumed, Scores, StepRecord, StopFlag, TrainReport,
+    resume, start,
+};
 
 /// The tokens that the model knows; the last one is in no document unless a test puts it there.
 pub(crate) const VOCABULARY: usize = 64;
@@ -122,6 +125,18 @@ impl World {
         &self,
         directory: &Path,
         stop: StopFlag,
+        on_event: impl FnMut(&Event<'_>),
+        then: impl FnOnce(Job<'_>) -> T,
+    ) -> T {
+        self.job_with(directory, None, stop, on_event, then)
+    }
+
+    /// As [`job`](Self::job), with an evaluator.
+    pub(crate) fn job_with<T>(
+        &self,
+        directory: &Path,
+        evaluator: Option<&mut dyn Evaluator>,
+        stop: StopFlag,
         mut on_event: impl FnMut(&Event<'_>),
         then: impl FnOnce(Job<'_>) -> T,
     ) -> T {
@@ -135,6 +150,7 @@ impl World {
             memory_budget: None,
             stop,
             observer: &mut on_event,
+            evaluator: evaluator.map(|evaluator| evaluator as &mut dyn Evaluator),
         })
     }
 
@@ -165,6 +181,18 @@ impl World {
         self.attempt(directory, on_event).unwrap().0
     }
 
+    /// Trains to the end with evaluations of held-out text.
+    pub(crate) fn evaluate(&self, directory: &Path) -> TrainReport {
+        let stop = StopFlag::default();
+        self.job_with(
+            directory,
+            Some(&mut WithoutTasks),
+            stop,
+            |_| {},
+            |job| start(job).unwrap().run().unwrap(),
+        )
+    }
+
     /// Trains or resumes, and asks for a stop in the step of this number.
     pub(crate) fn train_until(&self, directory: &Path, step: u64) -> TrainReport {
         let stop = StopFlag::default();
@@ -193,7 +221,19 @@ impl World {
     }
 }
 
-fn is_run(directory: &Path) -> bool {
+/// An evaluator of a run without tasks: its held-out text alone is measured.
+pub(crate) struct WithoutTasks;
+
+impl Evaluator for WithoutTasks {
+    fn evaluate(
+        &mut self,
+        _: &Asked<'_>,
+    ) -> Result<Option<Scores>, Box<dyn std::error::Error + Send + Sync>> {
+        unreachable!("there is no task to ask")
+    }
+}
+
+pub(crate) fn is_run(directory: &Path) -> bool {
     directory.join("config.toml").exists()
 }
 

@@ -86,6 +86,7 @@ impl Branches<'_> {
         let loaded = run.history.in_force_with(&set);
         let mut loaded = loaded.map_err(training::train_error)?;
         loaded.config.run_directory = folder.to_owned();
+        loaded.config.evaluation = None;
         Ok(loaded)
     }
 
@@ -113,6 +114,8 @@ impl Branches<'_> {
             memory_budget: training::memory_budget(self.choice, self.context),
             stop,
             observer: &mut watch,
+            // What a probe measures is the training loss.
+            evaluator: None,
         };
         let outcome = resume::go_on(job, self.context)?.run();
         watch.watch.finish();

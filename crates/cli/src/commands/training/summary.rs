@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use terrace_train::{TrainReport, UpscaleReport};
+use terrace_train::{EvaluationReport, TaskScore, TrainReport, UpscaleReport};
 
 use crate::table::{Table, grouped};
 
@@ -11,6 +11,9 @@ use crate::table::{Table, grouped};
 pub(crate) fn render(report: &TrainReport) -> String {
     let mut text = String::from("\nheld-out bits per byte (lower is better)\n");
     text.push_str(&losses(report).render());
+    if report.evaluations.iter().any(|evaluation| !evaluation.tasks.is_empty()) {
+        let _ = write!(text, "\nscores\n{}\n", scores(report).render());
+    }
     for stage in &report.stages {
         let tokens = grouped(stage.tokens.0);
         let _ = writeln!(text, "stage `{}`: {tokens} tokens in {} steps", stage.name, stage.steps);
@@ -40,6 +43,30 @@ pub(crate) fn render(report: &TrainReport) -> String {
         let _ = writeln!(text, "continue with: terrace resume {}", report.run_directory.display());
     }
     text
+}
+
+/// A line for each task, a column for each evaluation.
+fn scores(report: &TrainReport) -> Table {
+    let heading = ["task", "metric"].map(str::to_owned).into_iter();
+    let labels = report.evaluations.iter().map(|evaluation| evaluation.label.clone());
+    let mut table = Table::new(heading.chain(labels));
+    let mut tasks: Vec<(&str, &str)> = Vec::new();
+    for score in report.evaluations.iter().flat_map(|evaluation| &evaluation.tasks) {
+        let task = (score.task.as_str(), score.metric.as_str());
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
+    for (task, metric) in tasks {
+        let cell = |evaluation: &EvaluationReport| {
+            let own = |score: &&TaskScore| score.task == task && score.metric == metric;
+            let score = evaluation.tasks.iter().find(own);
+            score.map_or_else(|| "-".to_owned(), |score| format!("{:.4}", score.value))
+        };
+        let cells = report.evaluations.iter().map(cell);
+        table.row([task, metric].map(str::to_owned).into_iter().chain(cells));
+    }
+    table
 }
 
 fn twins(upscale: &UpscaleReport) -> String {

@@ -2,7 +2,10 @@
 
 use terrace_config::RunPlan;
 use terrace_policy::spike::Signal;
-use terrace_train::{BASE, BEFORE, Event, HeldOut, Observer, SpikeStep, StepRecord, WindowName};
+use terrace_train::{
+    BASE, BEFORE, EvaluationRecord, Event, HeldOut, Observer, SourceScore, SpikeStep, StepRecord,
+    TaskScore, WindowName,
+};
 
 use super::dashboard::Dashboard;
 use crate::context::Context;
@@ -106,6 +109,24 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// The scores of an evaluation, in a line.
+fn scores(record: &EvaluationRecord) -> String {
+    let task = |score: &TaskScore| {
+        let error = score.standard_error;
+        let error = error.map_or_else(String::new, |error| format!(" ±{error:.4}"));
+        format!("{} {} {:.4}{error}", score.task, score.metric, score.value)
+    };
+    let source =
+        |(name, score): (&String, &SourceScore)| format!("{name} {:.4}", score.bits_per_byte);
+    let tasks: Vec<String> = record.tasks.iter().map(task).collect();
+    let sources: Vec<String> = record.sources.iter().map(source).collect();
+    match (tasks.is_empty(), sources.is_empty()) {
+        (false, false) => format!("{}; bits per byte: {}", tasks.join(", "), sources.join(", ")),
+        (true, false) => format!("bits per byte: {}", sources.join(", ")),
+        _ => tasks.join(", "),
+    }
+}
+
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event<'_>) {
         if let Some(dashboard) = &mut self.dashboard {
@@ -150,6 +171,11 @@ impl Observer for Watch<'_> {
             Event::Decision { summary, grew: false } => tracing::debug!("{summary}"),
             Event::Validating { done, total } => self.validating(*done, *total),
             Event::Validated(held_out) => self.validated(held_out),
+            Event::Evaluated(record) => {
+                self.validating = None;
+                let (label, scores) = (record.label(), scores(record));
+                self.context.note(&format!("evaluation, {label}: {scores}"));
+            }
             Event::Saved { path, bytes } => {
                 tracing::info!(path = %path.display(), bytes, "saved a checkpoint");
             }

@@ -2,7 +2,7 @@
 
 use terrace_base::Tokens;
 use terrace_config::RunPlan;
-use terrace_train::{Event, HeldOut, StepRecord};
+use terrace_train::{EvaluationRecord, Event, HeldOut, Occasion, StepRecord, TaskScore};
 
 use crate::table::grouped;
 
@@ -41,6 +41,7 @@ pub(super) enum Change {
 pub(super) struct Changes {
     stages: Vec<Stage>,
     sources: Vec<String>,
+    tasks: Vec<String>,
     total_tokens: u64,
     stage: usize,
     tokens_seen: u64,
@@ -63,9 +64,11 @@ impl Changes {
             starts_at: stage.starts_at_tokens,
             tokens: stage.tokens,
         };
+        let tasks = plan.evaluation.iter().flat_map(|evaluation| &evaluation.tasks);
         Self {
             stages: plan.stages.iter().map(stage).collect(),
             sources: plan.sources.iter().map(|source| source.source.clone()).collect(),
+            tasks: tasks.filter_map(|task| task.name.clone()).collect(),
             total_tokens: plan.total_tokens,
             stage: 0,
             tokens_seen: 0,
@@ -86,7 +89,8 @@ impl Changes {
             .iter()
             .map(|name| (*name).to_owned())
             .chain(sources.clone().map(|source| loss_of(source)))
-            .chain(sources.map(|source| bits_of(source)));
+            .chain(sources.map(|source| bits_of(source)))
+            .chain(self.tasks.iter().map(|task| score_of(task)));
         let metrics = names.map(Change::Metric);
         // The list has the order in which texts come, and the held-out loss is measured first.
         let texts = TRAINED.iter().map(|name| text(name, "..."));
@@ -118,6 +122,7 @@ impl Changes {
                 vec![Change::Validating { permille: permille(*done, *total) }]
             }
             Event::Validated(held_out) => validated(held_out),
+            Event::Evaluated(record) => evaluated(record),
             Event::Saved { .. } => vec![Change::Count("checkpoints")],
             _ => Vec::new(),
         }
@@ -181,6 +186,18 @@ fn validated(held_out: &HeldOut) -> Vec<Change> {
     held_out.bits_per_byte().into_iter().map(change).collect()
 }
 
+fn evaluated(record: &EvaluationRecord) -> Vec<Change> {
+    // The base is another model, and held-out text is shown where it is measured.
+    let scores = record.tasks.iter().filter(|_| record.occasion != Occasion::Base);
+    let change = |score: &TaskScore| Change::Value {
+        metric: score_of(&score.task),
+        held_out: true,
+        text: format!("{} {:.4}", score.metric, score.value),
+        point: score.value.is_finite().then_some(score.value),
+    };
+    scores.map(change).collect()
+}
+
 /// All sources in one text, since a small terminal has no room for a line for each.
 fn loss_text(record: &StepRecord) -> String {
     let sources = record.nats_per_source.iter();
@@ -195,6 +212,10 @@ fn loss_of(source: &str) -> String {
 
 fn bits_of(source: &str) -> String {
     format!("Bits/byte {source}")
+}
+
+fn score_of(task: &str) -> String {
+    format!("Score {task}")
 }
 
 fn value(metric: &str, text: String, point: f64) -> Change {
@@ -226,6 +247,7 @@ mod tests {
         Changes {
             stages: vec![stage("one", 0, 1000), stage("two", 1000, 3000)],
             sources: vec!["apples".to_owned(), "pears".to_owned()],
+            tasks: vec!["sums".to_owned()],
             total_tokens: 4000,
             stage: 0,
             tokens_seen: 0,
@@ -339,7 +361,7 @@ mod tests {
         assert_eq!(names[..TRAINED.len()], TRAINED);
         assert_eq!(
             names[TRAINED.len()..],
-            ["Loss apples", "Loss pears", "Bits/byte apples", "Bits/byte pears"]
+            ["Loss apples", "Loss pears", "Bits/byte apples", "Bits/byte pears", "Score sums"]
         );
         assert_eq!(permille(7, 0), 0);
         assert_eq!(permille(u64::MAX, 1), 1000);
