@@ -11,6 +11,7 @@ use terrace_config::{TaskConfig, TaskForm};
 use terrace_tokenizer::Tokenizer;
 
 use crate::ask::Asked;
+use crate::contamination::{Flagged, Standings};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::prompt::{Ask, Item, prepare};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub requests_at_once: usize,
     /// Programs that are tried at once.
     pub sandboxes: usize,
+    /// Which items stand in what the model was trained on; then they are reported apart from the others.
+    pub flagged: Option<Flagged>,
 }
 
 impl Settings {
@@ -59,6 +62,7 @@ impl Settings {
             prefix_token: None,
             requests_at_once: 256,
             sandboxes: 2,
+            flagged: None,
         }
     }
 }
@@ -98,6 +102,7 @@ pub fn run(
     };
     let prepared: Vec<Vec<Item>> =
         settings.tasks.iter().map(|task| prepare(task, settings.limit)).collect::<Result<_>>()?;
+    let standings = Standings::of(settings)?;
     let (mut log, known) = match &settings.log {
         Some(path) => Log::open(path).map(|(log, known)| (Some(log), known))?,
         None => (None, Vec::new()),
@@ -125,7 +130,7 @@ pub fn run(
         one.ask(model, sandbox.as_ref())?;
         records.extend(one.records.into_iter().flatten());
     }
-    Ok(Report::new(settings, &records))
+    Ok(Report::new(settings, &records, standings.as_ref()))
 }
 
 fn check_names(tasks: &[TaskConfig]) -> Result<()> {
