@@ -127,12 +127,17 @@ impl From<terrace_data::Error> for CliError {
 impl From<terrace_prepare::Error> for CliError {
     fn from(error: terrace_prepare::Error) -> Self {
         use terrace_prepare::Error;
+        // It knows the place in its file.
+        if let Error::TaskFile(error) = error {
+            return (*error).into();
+        }
         let exit = match &error {
             Error::Read { source, .. } => exit_of_io(source),
             Error::Store { .. } | Error::Write { .. } | Error::Spill { .. } => {
                 ExitCode::Environment
             }
             Error::Edition(error) => exit_of_data(error),
+            Error::Task(terrace_eval::Error::File { source, .. }) => exit_of_io(source),
             _ => ExitCode::BadInput,
         };
         Self::new(exit, error)
