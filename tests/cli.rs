@@ -1,7 +1,9 @@
 //! The whole command, run as a person runs it.
 
+mod contamination;
 mod controller;
 mod dashboard;
+mod eval;
 mod generate;
 mod kill;
 mod quantize;
@@ -34,6 +36,7 @@ fn help_lists_the_verbs() {
         "compare",
         "probe-batch",
         "export",
+        "eval",
         "generate",
         "serve",
         "quantize",

@@ -1,5 +1,6 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
+mod eval;
 mod generate;
 mod parse;
 mod quantize;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use terrace_config::{Bytes, DeviceChoice, Recompute};
 
+pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
@@ -115,6 +117,8 @@ pub(crate) enum Verb {
     ProbeBatch(ProbeBatchArgs),
     /// Write a run's checkpoint as a Hugging Face folder
     Export(ExportArgs),
+    /// Ask a model tasks, and score its answers
+    Eval(EvalArgs),
     /// Continue a prompt, or a file of prompts
     Generate(GenerateArgs),
     /// Answer OpenAI's protocol over HTTP

@@ -128,16 +128,17 @@ impl From<terrace_prepare::Error> for CliError {
     fn from(error: terrace_prepare::Error) -> Self {
         use terrace_prepare::Error;
         // It knows the place in its file.
-        if let Error::TaskFile(error) = error {
-            return (*error).into();
-        }
+        let error = match error {
+            Error::TaskFile(error) => return (*error).into(),
+            Error::Task(error) => return error.into(),
+            error => error,
+        };
         let exit = match &error {
             Error::Read { source, .. } => exit_of_io(source),
             Error::Store { .. } | Error::Write { .. } | Error::Spill { .. } => {
                 ExitCode::Environment
             }
             Error::Edition(error) => exit_of_data(error),
-            Error::Task(terrace_eval::Error::File { source, .. }) => exit_of_io(source),
             _ => ExitCode::BadInput,
         };
         Self::new(exit, error)
@@ -171,6 +172,19 @@ impl From<terrace_quantize::Error> for CliError {
             Error::Data(error) => exit_of_data(error),
             Error::Read { source, .. } => exit_of_io(source),
             Error::NoSpace { .. } | Error::Write { .. } => ExitCode::Environment,
+            _ => ExitCode::BadInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<terrace_eval::Error> for CliError {
+    fn from(error: terrace_eval::Error) -> Self {
+        use terrace_eval::Error;
+        let exit = match &error {
+            Error::File { source, .. } => exit_of_io(source),
+            Error::Model(terrace_completion::Error::Device(_)) => ExitCode::Device,
+            Error::Sandbox(_) => ExitCode::Environment,
             _ => ExitCode::BadInput,
         };
         Self::new(exit, error)

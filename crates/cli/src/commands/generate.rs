@@ -7,11 +7,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use terrace_base::format_bytes;
 use terrace_base::fs::AtomicFile;
 use terrace_completion::{Completion, Error, Event, Request, Sampling};
-use terrace_config::{Architecture, DeviceChoice};
-use terrace_infer::memory::cache_bytes;
 use terrace_infer::{Engine, EngineOptions};
 use terrace_tokenizer::Tokenizer;
 
@@ -23,7 +20,6 @@ use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::machine;
 use crate::progress::{Progress, Unit};
 
 /// The tokens of a continuation where nobody says how many.
@@ -79,7 +75,7 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
     };
-    refuse_cache(args, &loaded.model.architecture, &options)?;
+    model::refuse_cache(args.device, &loaded.model.architecture, &options)?;
     let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     if args.prompt.is_some() {
         single(&mut engine, &prompts[0], requests, context)
@@ -148,26 +144,6 @@ fn file(
     context
         .answer(&summary, || format!("{}: {} answers\n{speed}", output.display(), prompts.len()));
     Ok(ExitCode::Done)
-}
-
-/// Whether the cache has room on the processor; other devices say so themselves.
-fn refuse_cache(
-    args: &GenerateArgs,
-    architecture: &Architecture,
-    options: &EngineOptions,
-) -> Result<(), CliError> {
-    let (slots, length) = (options.slots as u64, options.context_length as u64);
-    let needed = cache_bytes(architecture, size_of::<f32>() as u64, slots, length);
-    let free = machine::memory().available_bytes;
-    if args.device != DeviceChoice::Cpu || free == 0 || needed <= free {
-        return Ok(());
-    }
-    let message = format!(
-        "keys and values of {slots} sequences of {length} tokens take {}, and {} are free",
-        format_bytes(needed),
-        format_bytes(free)
-    );
-    Err(CliError::environment(message).with_help("a smaller --batch or --max-new-tokens"))
 }
 
 /// Opened before anything is computed, so that nothing is computed for a file that cannot be.

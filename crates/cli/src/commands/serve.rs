@@ -17,8 +17,6 @@ use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 
-/// The context where nobody says how long, if the model has room for it.
-const CONTEXT: usize = 4096;
 /// How soon a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(50);
 
@@ -27,19 +25,14 @@ pub(crate) fn run(args: &ServeArgs, context: &Context) -> Result<ExitCode, CliEr
     let settings = settings(args)?;
     let device = device::open(args.device, context)?;
     let loaded = model::load(&args.model, &device)?;
-    let room = loaded.model.architecture.max_position_embeddings as usize;
-    let asked = args.context.unwrap_or(CONTEXT.min(room));
-    if asked == 0 || asked > room {
-        let message = format!("--context: found {asked}, expected 1 to {room}, what the model has");
-        return Err(CliError::input(message));
-    }
     let options = EngineOptions {
         slots: usize::from(args.batch),
-        context_length: asked,
+        context_length: model::context_length(args.context, &loaded.model.architecture)?,
         batch_invariant: args.batch_invariant,
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
     };
+    model::refuse_cache(args.device, &loaded.model.architecture, &options)?;
     let tokenizer = loaded.tokenizer.clone();
     let engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     let stop = StopFlag::default();

@@ -33,6 +33,7 @@ pub struct CleanAndFlagged {
 }
 
 /// Where the items of all tasks stand, by task, subset and place.
+#[derive(Debug)]
 pub(crate) struct Standings(HashMap<(String, String, usize), Standing>);
 
 impl Standings {
