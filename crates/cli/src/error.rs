@@ -127,6 +127,12 @@ impl From<terrace_data::Error> for CliError {
 impl From<terrace_prepare::Error> for CliError {
     fn from(error: terrace_prepare::Error) -> Self {
         use terrace_prepare::Error;
+        // It knows the place in its file.
+        let error = match error {
+            Error::TaskFile(error) => return (*error).into(),
+            Error::Task(error) => return error.into(),
+            error => error,
+        };
         let exit = match &error {
             Error::Read { source, .. } => exit_of_io(source),
             Error::Store { .. } | Error::Write { .. } | Error::Spill { .. } => {

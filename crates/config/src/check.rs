@@ -16,7 +16,7 @@ use crate::fault::closest;
 use crate::mixture::{Mixture, MixtureWeights};
 use crate::mixture_file::MixtureFile;
 use crate::node::{Document, KeyPath};
-use crate::prepare::PrepareConfig;
+use crate::prepare::{ContaminationConfig, PrepareConfig};
 use crate::run::{RunConfig, Stage};
 
 pub(crate) use self::simulate::simulate;
@@ -71,6 +71,9 @@ pub(crate) fn prepare(config: &PrepareConfig, document: &Document) -> Vec<Diagno
             }
         }
     }
+    if let Some(contamination) = &config.contamination {
+        check.contamination(contamination);
+    }
     check.problems
 }
 
@@ -98,6 +101,31 @@ impl Check<'_> {
 
     fn refuse_with_help(&mut self, path: &KeyPath, message: impl Into<String>, help: String) {
         self.problems.push(self.document.diagnostic(path, message, Some(help)));
+    }
+
+    fn contamination(&mut self, config: &ContaminationConfig) {
+        let tasks = KeyPath::new("contamination.tasks");
+        if config.tasks.is_empty() {
+            self.refuse(&tasks, format!("`{tasks}` is empty, expected at least one task file"));
+        }
+        for (index, path) in config.tasks.iter().enumerate() {
+            if path.contains("://") {
+                let place = tasks.child(index);
+                let message = format!("`{place}`: found an address, expected a local file");
+                let help = "fetch the task file and its data first".to_owned();
+                self.refuse_with_help(&place, message, help);
+            }
+        }
+        let lengths = ContaminationConfig::NGRAMS;
+        let (least, most) = (*lengths.start(), *lengths.end());
+        for (key, found) in [("ngram", config.ngram), ("minimum_words", config.minimum_words)] {
+            if !lengths.contains(&found) {
+                let path = KeyPath::new("contamination").child(key);
+                let message = format!("`{path}`: found {found}, expected {least} to {most} words");
+                self.refuse(&path, message);
+            }
+        }
+        self.at_least_one("contamination.maximum_items", config.maximum_items as u64);
     }
 
     fn text(&mut self, key: &str, text: &str) {

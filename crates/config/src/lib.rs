@@ -63,7 +63,9 @@ pub use plan::{
     SourcePlan, StagePlan, TimePlan, UpscalePlan,
 };
 pub use plateau::{cooldown_steps, window_steps};
-pub use prepare::{Format, Input, Normalization, Packing, PrepareConfig};
+pub use prepare::{
+    ContaminationAction, ContaminationConfig, Format, Input, Normalization, Packing, PrepareConfig,
+};
 pub use render::render;
 pub use resolve::{PlanOptions, resolve};
 pub use revision::{Change, Effect, MixFrom, Revision, Standing, differences, remix, revise};

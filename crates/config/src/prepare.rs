@@ -58,11 +58,51 @@ pub struct PrepareConfig {
     /// The memory that the preparation may take.
     #[serde(default = "default_memory_budget")]
     pub memory_budget: Bytes,
+    /// What becomes of documents that stand in evaluation tasks; by default none is looked for.
+    #[serde(default)]
+    pub contamination: Option<ContaminationConfig>,
     /// The documents to train on.
     pub inputs: Vec<Input>,
     /// The documents to validate on; none of them is trained on.
     #[serde(default)]
     pub held_out: Vec<Input>,
+}
+
+/// Which documents share text with the items of evaluation tasks, and what becomes of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContaminationConfig {
+    /// Task files, or globs of them.
+    #[serde(deserialize_with = "path::deserialize_locations")]
+    pub tasks: Vec<String>,
+    /// What becomes of a document that shares an n-gram with an item.
+    #[serde(default)]
+    pub action: ContaminationAction,
+    /// The words that have to stand one after the other in both.
+    #[serde(default = "default_ngram")]
+    pub ngram: usize,
+    /// A shorter passage of an item is looked for as a whole if it has so many words.
+    #[serde(default = "default_minimum_words")]
+    pub minimum_words: usize,
+    /// An n-gram of more items is what their wording has in common, and not looked for.
+    #[serde(default = "default_maximum_items")]
+    pub maximum_items: usize,
+}
+
+/// What becomes of a document that shares an n-gram with an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContaminationAction {
+    /// It is left out.
+    #[default]
+    Drop,
+    /// It stays, and the items that it shares text with are noted.
+    Flag,
+}
+
+impl ContaminationConfig {
+    /// The lengths that n-grams may have, in words: shorter ones stand everywhere.
+    pub const NGRAMS: std::ops::RangeInclusive<usize> = 5..=64;
 }
 
 /// Files of documents in one format.
@@ -161,6 +201,20 @@ fn default_document_bytes() -> Bytes {
 
 fn default_memory_budget() -> Bytes {
     Bytes(1 << 30)
+}
+
+/// As the filter of GPT-3's corpus: Brown et al. (2020), appendix C.
+fn default_ngram() -> usize {
+    13
+}
+
+/// The shortest n-gram of the same appendix's study of overlaps.
+fn default_minimum_words() -> usize {
+    8
+}
+
+fn default_maximum_items() -> usize {
+    10
 }
 
 fn yes() -> bool {

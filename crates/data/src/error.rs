@@ -47,15 +47,15 @@ pub enum Error {
         /// What was found and what is expected.
         reason: String,
     },
-    /// A shard that the manifest names is not there.
-    #[error("shard {} is missing; prepare the edition again or copy it whole", path.display())]
+    /// A shard, or another file that the manifest names, is not there.
+    #[error("{} is missing; prepare the edition again or copy it whole", path.display())]
     MissingShard {
         /// The file.
         path: PathBuf,
     },
-    /// A shard has another size than the manifest says.
+    /// A shard, or another file, has another size than the manifest says.
     #[error(
-        "shard {} has {found} bytes, expected {expected}: it was cut or only partly copied; \
+        "{} has {found} bytes, expected {expected}: it was cut or only partly copied; \
          prepare the edition again or copy it whole",
         path.display()
     )]
@@ -75,9 +75,9 @@ pub enum Error {
         /// What was found and what is expected.
         reason: String,
     },
-    /// A shard's content has another hash than the manifest says.
+    /// A shard's content, or another file's, has another hash than the manifest says.
     #[error(
-        "shard {} is damaged: its blake3 is {found}, expected {expected}; prepare the edition \
+        "{} is damaged: its blake3 is {found}, expected {expected}; prepare the edition \
          again or copy it whole",
         path.display()
     )]

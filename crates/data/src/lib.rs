@@ -24,8 +24,8 @@ pub use counters::{TargetCounts, count_targets};
 pub use edition::{Edition, Sources, held_out_directory};
 pub use error::{Error, Result};
 pub use manifest::{
-    BadRow, BadRowKind, BadRows, Counts, Dropped, FORMAT, MANIFEST_FILE, Manifest, Packing,
-    ShardEntry, TokenType,
+    BadRow, BadRowKind, BadRows, Contamination, Counts, Dropped, FORMAT, FileEntry, MANIFEST_FILE,
+    Manifest, Packing, ShardEntry, TaskContamination, TokenType,
 };
 pub use schema::window_schema;
 pub use shard_writer::{FinishedShard, ShardWriter};

@@ -48,6 +48,9 @@ pub struct Manifest {
     pub counts: Counts,
     /// The first bad rows, by file and row.
     pub bad_rows: Vec<BadRow>,
+    /// What documents share with the items of evaluation tasks, if it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contamination: Option<Contamination>,
     /// Everything that decides the content, as it was given to `prepare`.
     pub settings: serde_json::Value,
     /// Hash over the fields that describe the windows and over the shards' hashes.
@@ -95,6 +98,43 @@ pub struct ShardEntry {
     pub blake3: Fingerprint,
 }
 
+/// What documents share with the items of evaluation tasks, by task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contamination {
+    /// Documents that share an n-gram with an item of any task, copies counted each.
+    pub documents: u64,
+    /// The tasks, by name.
+    pub tasks: Vec<TaskContamination>,
+    /// The file with a line for each item.
+    pub items: FileEntry,
+}
+
+/// What documents share with the items of one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskContamination {
+    /// Its name.
+    pub task: String,
+    /// Its items.
+    pub items: u64,
+    /// Items without an n-gram that could be looked for: too short, or all of them shared by many items.
+    pub items_without_ngrams: u64,
+    /// Items that share an n-gram with a document.
+    pub items_found: u64,
+    /// Documents that share an n-gram with an item, copies counted each.
+    pub documents: u64,
+}
+
+/// A file of an edition that holds no windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name within the edition.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its hash.
+    pub blake3: Fingerprint,
+}
+
 /// What became of every row: `read = kept + dropped + bad`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -123,6 +163,9 @@ pub struct Dropped {
     pub duplicate: u64,
     /// The same text as a held-out document.
     pub in_held_out: u64,
+    /// Text of an item of an evaluation task.
+    #[serde(default)]
+    pub contaminated: u64,
 }
 
 /// Rows that could not be used, by reason.
@@ -170,7 +213,8 @@ impl Dropped {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.empty + self.too_short + self.too_long + self.duplicate + self.in_held_out
+        let Self { empty, too_short, too_long, duplicate, in_held_out, contaminated } = self;
+        empty + too_short + too_long + duplicate + in_held_out + contaminated
     }
 }
 
@@ -211,6 +255,16 @@ impl Manifest {
             .map_err(|source| Error::ManifestSyntax { path: path.clone(), source })?;
         manifest.check().map_err(|reason| Error::Manifest { path, reason })?;
         Ok(manifest)
+    }
+
+    /// The files beside the manifest: the shards, and what was found of tasks.
+    pub fn files(&self) -> impl Iterator<Item = FileEntry> + '_ {
+        let shard = |shard: &ShardEntry| {
+            let ShardEntry { file, bytes, blake3, .. } = shard.clone();
+            FileEntry { file, bytes, blake3 }
+        };
+        let items = self.contamination.iter().map(|found| found.items.clone());
+        self.shards.iter().map(shard).chain(items)
     }
 
     /// Seals the manifest and writes it, which completes the edition in `directory`.

@@ -6,29 +6,28 @@ use std::path::Path;
 
 use terrace_base::Fingerprint;
 
-use crate::{Error, Manifest, Result, ShardEntry};
+use crate::{Error, FileEntry, Manifest, Result};
 
 /// Bytes that are read, and then hashed on all cores, at a time.
 const PIECE: usize = 16 << 20;
 
-/// Hashes every shard of the edition in `directory` on all cores and compares it with the manifest;
+/// Hashes every file of the edition in `directory` on all cores and compares it with the manifest;
 /// `progress` is told how many bytes have been hashed since it was last told.
 ///
 /// # Errors
 ///
-/// Everything that is wrong: a manifest that cannot be trusted, or each shard that is missing, cut
+/// Everything that is wrong: a manifest that cannot be trusted, or each file that is missing, cut
 /// or damaged.
 pub fn verify(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Manifest, Vec<Error>> {
     let manifest = Manifest::read(directory).map_err(|error| vec![error])?;
     let errors: Vec<Error> = manifest
-        .shards
-        .iter()
-        .filter_map(|entry| verify_shard(directory, entry, progress).err())
+        .files()
+        .filter_map(|entry| verify_file(directory, &entry, progress).err())
         .collect();
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
-fn verify_shard(directory: &Path, entry: &ShardEntry, progress: &mut dyn FnMut(u64)) -> Result<()> {
+fn verify_file(directory: &Path, entry: &FileEntry, progress: &mut dyn FnMut(u64)) -> Result<()> {
     let path = directory.join(&entry.file);
     let read = |source| Error::Read { path: path.clone(), source };
     let mut file = match File::open(&path) {

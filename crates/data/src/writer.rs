@@ -5,7 +5,7 @@ use terrace_base::Fingerprint;
 
 use crate::pack::{PackedWindow, Packer};
 use crate::shard_writer::{FinishedShard, ShardWriter};
-use crate::{BadRow, Counts, Error, FORMAT, Manifest, Packing, Result, TokenType};
+use crate::{BadRow, Contamination, Counts, Error, FORMAT, Manifest, Packing, Result, TokenType};
 
 /// What is known of an edition before its first window.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct EditionSummary {
     pub counts: Counts,
     /// The first bad rows, by file and row.
     pub bad_rows: Vec<BadRow>,
+    /// What documents share with the items of evaluation tasks.
+    pub contamination: Option<Contamination>,
     /// Everything that decides the content.
     pub settings: serde_json::Value,
 }
@@ -101,6 +103,7 @@ impl EditionWriter {
             shards: shards.into_iter().map(|shard| shard.entry).collect(),
             counts: summary.counts,
             bad_rows: summary.bad_rows,
+            contamination: summary.contamination,
             settings: summary.settings,
             fingerprint: Fingerprint([0; 32]),
         };

@@ -69,6 +69,14 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// What is known of items in a source cannot be read.
+    #[error("{} {reason}", path.display())]
+    Contamination {
+        /// The file, or the folder in which there is none.
+        path: PathBuf,
+        /// What was found, and what to do about it.
+        reason: String,
+    },
     /// The model does not answer.
     #[error(transparent)]
     Model(#[from] terrace_completion::Error),

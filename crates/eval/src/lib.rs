@@ -3,12 +3,13 @@
 //! [`run`] takes the tasks that [`terrace_config::load_task`] reads, asks a
 //! [`LanguageModel`](terrace_completion::LanguageModel) what they say, and gives a [`Report`]; each item
 //! is a line of the log as soon as it is scored, and what the log holds is not asked again. [`compare`]
-//! sets two such logs side by side. Contexts and continuations are encoded, cut and scored as
+//! sets two such logs side by side. [`contamination`] tells items that a model was trained on from others. Contexts and continuations are encoded, cut and scored as
 //! lm-evaluation-harness 0.4.13 does it through its `local-completions` client.
 
 mod ask;
 mod change;
 mod compare;
+pub mod contamination;
 mod csv;
 mod encode;
 mod error;

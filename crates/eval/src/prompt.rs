@@ -69,6 +69,14 @@ pub struct Item {
 ///
 /// A file is missing or damaged, or an item does not fit the task.
 pub fn prepare(task: &TaskConfig, limit: Option<usize>) -> Result<Vec<Item>> {
+    of_all_subsets(task, |subset| subset.prepare(limit))
+}
+
+/// What is made of each subset's items, one after the other; at least one has to come out.
+pub(crate) fn of_all_subsets<T>(
+    task: &TaskConfig,
+    mut make: impl FnMut(&Subset<'_>) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
     let titles: Vec<(&str, &str)> = match task.data.subsets.is_empty() {
         true => vec![("", "")],
         false => {
@@ -76,35 +84,42 @@ pub fn prepare(task: &TaskConfig, limit: Option<usize>) -> Result<Vec<Item>> {
         }
     };
     let templates = Templates::new();
-    let mut prepared = Vec::new();
+    let mut made = Vec::new();
     for (name, title) in titles {
-        let subset = Subset { task, templates: &templates, name, title };
-        prepared.extend(subset.prepare(limit)?);
+        made.extend(make(&Subset { task, templates: &templates, name, title })?);
     }
-    if prepared.is_empty() {
+    if made.is_empty() {
         let reason = "there are no items in its files".to_owned();
         return Err(Error::Task { task: task.name.clone(), reason });
     }
-    Ok(prepared)
+    Ok(made)
 }
 
-struct Subset<'a> {
+/// The items of a task without subsets, or of one of them.
+pub(crate) struct Subset<'a> {
     task: &'a TaskConfig,
     templates: &'a Templates,
-    name: &'a str,
+    pub(crate) name: &'a str,
     title: &'a str,
 }
 
 impl Subset<'_> {
-    fn prepare(&self, limit: Option<usize>) -> Result<Vec<Item>> {
+    /// Its items, or the first `limit` of them, before their templates are filled in.
+    pub(crate) fn places(&self, limit: Option<usize>) -> Result<Vec<Place<'_>>> {
         let name = (!self.name.is_empty()).then_some(self.name);
         let mut items = items::load(&self.task.name, &self.task.data.items, name)?;
         items.truncate(limit.unwrap_or(usize::MAX));
-        let examples = self.examples(name)?;
+        let place = |(index, fields)| Place { subset: self, fields, index, is_fewshot: false };
+        Ok(items.into_iter().enumerate().map(place).collect())
+    }
+
+    fn prepare(&self, limit: Option<usize>) -> Result<Vec<Item>> {
+        let examples = self.examples((!self.name.is_empty()).then_some(self.name))?;
         let mut shown = BTreeMap::new();
         let mut prepared = Vec::new();
-        for (index, fields) in items.into_iter().enumerate() {
-            let place = Place { subset: self, fields, index, is_fewshot: false }.filled()?;
+        for place in self.places(limit)? {
+            let index = place.index;
+            let place = place.filled()?;
             let mut header = place.text("description", &self.task.description)?;
             for number in self.drawn(index, examples.len()) {
                 if let Entry::Vacant(unknown) = shown.entry(number) {
@@ -163,21 +178,21 @@ impl Subset<'_> {
 }
 
 /// An item or an example, before its templates are filled in.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     subset: &'a Subset<'a>,
-    fields: Fields,
-    index: usize,
+    pub(crate) fields: Fields,
+    pub(crate) index: usize,
     is_fewshot: bool,
 }
 
 /// The same with all variables that its templates may name.
-struct Filled<'a> {
+pub(crate) struct Filled<'a> {
     place: Place<'a>,
     variables: Value,
 }
 
 impl<'a> Place<'a> {
-    fn filled(mut self) -> Result<Filled<'a>> {
+    pub(crate) fn filled(mut self) -> Result<Filled<'a>> {
         self.fields.insert("subset".to_owned(), self.subset.name.into());
         self.fields.insert("subset_title".to_owned(), self.subset.title.into());
         self.fields.insert("is_fewshot".to_owned(), self.is_fewshot.into());
@@ -214,7 +229,7 @@ impl Filled<'_> {
         }
     }
 
-    fn text(&self, key: &str, template: &str) -> Result<String> {
+    pub(crate) fn text(&self, key: &str, template: &str) -> Result<String> {
         let templates = self.place.subset.templates;
         templates.text(template, &self.variables).map_err(|reason| self.error(key, reason))
     }
@@ -224,11 +239,11 @@ impl Filled<'_> {
         templates.value(expression, &self.variables).map_err(|reason| self.error(key, reason))
     }
 
-    fn texts(&self, key: &str, templates: &[String]) -> Result<Vec<String>> {
+    pub(crate) fn texts(&self, key: &str, templates: &[String]) -> Result<Vec<String>> {
         templates.iter().map(|template| self.text(key, template)).collect()
     }
 
-    fn options(&self) -> Result<Vec<String>> {
+    pub(crate) fn options(&self) -> Result<Vec<String>> {
         let task = self.task();
         if task.options_from.is_empty() {
             return self.texts("options", &task.options);

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use terrace_config::TaskGroup;
 
+use crate::contamination::{CleanAndFlagged, Standings, table};
 use crate::published::{COLUMNS, Means, PUBLISHED, PublishedRow};
 use crate::record::{Detail, ItemRecord};
 use crate::run::Settings;
@@ -40,6 +41,9 @@ pub struct TaskReport {
     pub metrics: BTreeMap<String, Estimate>,
     /// The same for each subset.
     pub subsets: BTreeMap<String, BTreeMap<String, Estimate>>,
+    /// The same on clean and on flagged items, if it is known which are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contamination: Option<CleanAndFlagged>,
 }
 
 /// What came of an evaluation.
@@ -58,7 +62,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(settings: &Settings, records: &[ItemRecord]) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        records: &[ItemRecord],
+        standings: Option<&Standings>,
+    ) -> Self {
         let tasks: Vec<TaskReport> = settings
             .tasks
             .iter()
@@ -74,6 +82,7 @@ impl Report {
                     cut: records.iter().filter(|record| record.is_cut).count(),
                     shots: task.fewshot.shots,
                     metrics: whole(&records, &subsets),
+                    contamination: standings.map(|standings| standings.apart(&records)),
                     subsets,
                 }
             })
@@ -88,7 +97,7 @@ impl Report {
     }
 }
 
-fn by_subset(records: &[&ItemRecord]) -> BTreeMap<String, BTreeMap<String, Estimate>> {
+pub(crate) fn by_subset(records: &[&ItemRecord]) -> BTreeMap<String, BTreeMap<String, Estimate>> {
     let mut subsets: BTreeMap<String, Vec<&ItemRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| !record.subset.is_empty()) {
         subsets.entry(record.subset.clone()).or_default().push(record);
@@ -97,7 +106,7 @@ fn by_subset(records: &[&ItemRecord]) -> BTreeMap<String, BTreeMap<String, Estim
 }
 
 /// Over all items; the error is pooled over the subsets, where there are any.
-fn whole(
+pub(crate) fn whole(
     records: &[&ItemRecord],
     subsets: &BTreeMap<String, BTreeMap<String, Estimate>>,
 ) -> BTreeMap<String, Estimate> {
@@ -175,6 +184,7 @@ impl fmt::Display for Report {
                 task.name, task.cut, task.items
             )?;
         }
+        f.write_str(&table(&self.tasks))?;
         self.write_published(f)
     }
 }

@@ -11,6 +11,7 @@ use terrace_config::{TaskConfig, TaskForm};
 use terrace_tokenizer::Tokenizer;
 
 use crate::ask::Asked;
+use crate::contamination::{Flagged, Standings};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::prompt::{Ask, Item, prepare};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub requests_at_once: usize,
     /// Programs that are tried at once.
     pub sandboxes: usize,
+    /// Which items stand in what the model was trained on; then they are reported apart from the others.
+    pub flagged: Option<Flagged>,
 }
 
 impl Settings {
@@ -59,6 +62,7 @@ impl Settings {
             prefix_token: None,
             requests_at_once: 256,
             sandboxes: 2,
+            flagged: None,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Evaluation {
     sandbox: Option<Sandbox>,
     /// The items of each task.
     items: Vec<Vec<Item>>,
+    /// Which of them stand in what the model was trained on.
+    standings: Option<Standings>,
 }
 
 impl Evaluation {
@@ -97,7 +103,8 @@ impl Evaluation {
         };
         let items = settings.tasks.iter().map(|task| prepare(task, settings.limit));
         let items = items.collect::<Result<_>>()?;
-        Ok(Self { settings, sandbox, items })
+        let standings = Standings::of(&settings)?;
+        Ok(Self { settings, sandbox, items, standings })
     }
 
     /// Says what the model is called, where that is known only now; see [`Settings::model`].
@@ -154,7 +161,7 @@ impl Evaluation {
             one.ask(model, self.sandbox.as_ref())?;
             records.extend(one.records.into_iter().flatten());
         }
-        Ok(Report::new(settings, &records))
+        Ok(Report::new(settings, &records, self.standings.as_ref()))
     }
 }
 

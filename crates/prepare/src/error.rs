@@ -140,6 +140,18 @@ pub enum Error {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// A path of `contamination.tasks` leads to no file.
+    #[error("contamination.tasks: there is no task file {pattern}")]
+    NoTask {
+        /// What was looked for.
+        pattern: String,
+    },
+    /// A task file cannot be used.
+    #[error(transparent)]
+    TaskFile(Box<terrace_config::Error>),
+    /// The items of a task cannot be used.
+    #[error(transparent)]
+    Task(#[from] terrace_eval::Error),
     /// The tokenizer cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] terrace_tokenizer::Error),
@@ -153,7 +165,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where the rows went, largest first, so that the remedy is plain.
 fn explain(counts: &Counts) -> String {
-    let Dropped { empty, too_short, too_long, duplicate, in_held_out } = counts.dropped;
+    let Dropped { empty, too_short, too_long, duplicate, in_held_out, contaminated } =
+        counts.dropped;
     let BadRows { invalid_utf8, null, oversized, malformed } = counts.bad;
     let mut reasons = [
         (empty, "empty"),
@@ -161,6 +174,7 @@ fn explain(counts: &Counts) -> String {
         (too_long, "longer than maximum_characters"),
         (duplicate, "duplicates"),
         (in_held_out, "in the held-out part"),
+        (contaminated, "with text of a task"),
         (invalid_utf8, "not UTF-8"),
         (null, "without text"),
         (oversized, "larger than maximum_document_bytes"),

@@ -5,6 +5,7 @@
 //! the whole job.
 
 pub mod chain;
+mod contamination;
 mod engine;
 mod error;
 mod input;

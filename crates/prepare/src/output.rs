@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use terrace_base::Fingerprint;
-use terrace_data::{Edition, Manifest};
+use terrace_data::{Edition, FileEntry, Manifest};
 
 use crate::settings::difference;
 use crate::{Error, Result};
@@ -63,6 +63,13 @@ fn is_free(output: &Path) -> Result<bool> {
 
 fn whole(output: &Path, wanted: &Wanted<'_>) -> Option<Found> {
     let edition = Edition::open(output).ok()?;
+    // What an edition is trained on is looked at when it is opened; what lies beside it is not.
+    let is_there = |entry: &FileEntry| {
+        std::fs::metadata(output.join(&entry.file)).is_ok_and(|found| found.len() == entry.bytes)
+    };
+    if !edition.manifest().files().all(|entry| is_there(&entry)) {
+        return None;
+    }
     let held_out = edition.open_held_out().ok()?.map(|edition| edition.manifest().clone());
     let agrees = match (&held_out, wanted.held_out) {
         (None, None) => true,

@@ -10,6 +10,7 @@ use terrace_data::{EditionHeader, Manifest, held_out_directory};
 use terrace_tokenizer::Tokenizer;
 
 use crate::chain::{Chain, ContentHash, LengthFilter};
+use crate::contamination::{Searched, TaskItems};
 use crate::engine::{Part, Prepared, Shared};
 use crate::input::{InputFile, Probe, locate, probe};
 use crate::observer::ProgressObserver;
@@ -111,6 +112,8 @@ struct Job<'a> {
     eos: Option<u32>,
     training: Set,
     held_out: Option<Set>,
+    /// Items of tasks, to be looked for in the documents to train on.
+    items: Option<TaskItems>,
 }
 
 impl<'a> Job<'a> {
@@ -123,9 +126,11 @@ impl<'a> Job<'a> {
         let eos = eos(config, &tokenizer)?;
         let (files, probes) = look_at(&config.inputs, options)?;
         let (held_out_files, held_out_probes) = look_at(&config.held_out, options)?;
-        let describe = |part| settings::describe(config, &probes, &held_out_probes, part);
+        let items = config.contamination.as_ref().map(TaskItems::read).transpose()?;
+        let describe =
+            |part, items| settings::describe(config, &probes, &held_out_probes, items, part);
         let held_out = (!held_out_files.is_empty())
-            .then(|| Set { files: held_out_files, settings: describe("held_out") });
+            .then(|| Set { files: held_out_files, settings: describe("held_out", None) });
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             config,
@@ -133,8 +138,9 @@ impl<'a> Job<'a> {
             threads: options.threads.unwrap_or_else(cores).get(),
             tokenizer,
             eos,
-            training: Set { files, settings: describe("training") },
+            training: Set { files, settings: describe("training", items.as_ref()) },
             held_out,
+            items,
         })
     }
 
@@ -145,12 +151,13 @@ impl<'a> Job<'a> {
         let mut held_out = None;
         if let Some(set) = &self.held_out {
             let place = held_out_directory(directory.path());
-            let prepared = self.part(set, &HashSet::new(), true, directory.path(), &place)?;
+            let prepared = self.part(set, &HashSet::new(), None, true, directory.path(), &place)?;
             known.extend(prepared.hashes);
             held_out = Some(prepared.manifest);
         }
         let place = directory.path();
-        let training = self.part(&self.training, &known, false, place, place)?;
+        let searched = self.items.as_ref().map(Searched::new);
+        let training = self.part(&self.training, &known, searched.as_ref(), false, place, place)?;
         directory.commit().map_err(failed)?;
         Ok((training.manifest, held_out))
     }
@@ -159,6 +166,7 @@ impl<'a> Job<'a> {
         &self,
         set: &Set,
         known: &HashSet<ContentHash>,
+        searched: Option<&Searched>,
         held_out: bool,
         temporary: &Path,
         place: &Path,
@@ -176,6 +184,7 @@ impl<'a> Job<'a> {
                     maximum_characters: config.maximum_characters,
                 },
                 held_out: known,
+                contaminants: searched.map(Searched::contaminants),
                 tokenizer: &self.tokenizer,
                 eos: self.eos,
             },
@@ -189,6 +198,7 @@ impl<'a> Job<'a> {
             },
             partitions: config.partitions,
             settings: set.settings.clone(),
+            searched,
             shared: Shared {
                 threads: self.threads,
                 memory_budget: config.memory_budget.0,

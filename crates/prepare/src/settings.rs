@@ -1,9 +1,10 @@
 //! What decides the content of an edition, as its manifest remembers it.
 
 use serde_json::{Value, json};
-use terrace_config::PrepareConfig;
+use terrace_config::{ContaminationConfig, PrepareConfig};
 use terrace_data::Packing;
 
+use crate::contamination::TaskItems;
 use crate::input::Probe;
 use crate::{Error, Result};
 
@@ -31,6 +32,20 @@ pub(crate) fn check(config: &PrepareConfig) -> Result<()> {
         let found = config.maximum_characters.to_string();
         return setting("maximum_characters", found, "at least minimum_characters, or 0 for none");
     }
+    if let Some(contamination) = &config.contamination {
+        let lengths = ContaminationConfig::NGRAMS;
+        if !lengths.contains(&contamination.ngram) {
+            let found = contamination.ngram.to_string();
+            return setting("contamination.ngram", found, "5 to 64");
+        }
+        if !lengths.contains(&contamination.minimum_words) {
+            let found = contamination.minimum_words.to_string();
+            return setting("contamination.minimum_words", found, "5 to 64");
+        }
+        if contamination.tasks.is_empty() {
+            return setting("contamination.tasks", "empty".to_owned(), "at least one task file");
+        }
+    }
     if config.inputs.iter().all(|input| input.paths.is_empty()) {
         return setting("inputs", "empty".to_owned(), "at least one path");
     }
@@ -45,6 +60,7 @@ pub(crate) fn describe(
     config: &PrepareConfig,
     inputs: &[Probe],
     held_out: &[Probe],
+    items: Option<&TaskItems>,
     part: &str,
 ) -> Value {
     json!({
@@ -64,6 +80,7 @@ pub(crate) fn describe(
         "deduplicate": config.deduplicate,
         "inputs": inputs,
         "held_out": held_out,
+        "contamination": items.map(TaskItems::settings),
     })
 }
 
@@ -77,9 +94,11 @@ pub(crate) fn packing(config: &PrepareConfig) -> Packing {
 /// The first setting in which two descriptions differ, in words.
 pub(crate) fn difference(found: &Value, wanted: &Value) -> Option<String> {
     let wanted = wanted.as_object().expect("a description is an object");
-    wanted.iter().find(|&(key, value)| found.get(key) != Some(value)).map(|(key, value)| {
+    // Older editions have no word of what they could not do yet.
+    let differs = |key: &str, value: &Value| found.get(key).unwrap_or(&Value::Null) != value;
+    wanted.iter().find(|&(key, value)| differs(key, value)).map(|(key, value)| {
         match (key.as_str(), found.get(key)) {
-            ("inputs" | "held_out", _) | (_, None) => format!("other {key}"),
+            ("inputs" | "held_out" | "contamination", _) | (_, None) => format!("other {key}"),
             (_, Some(old)) => format!("other settings ({key} is {old}, not {value})"),
         }
     })

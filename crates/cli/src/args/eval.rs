@@ -18,6 +18,7 @@ where it was when it is asked for again, and `terrace compare` sets two such fil
 Examples:
   terrace eval data/base --tasks configs/tasks/arc-easy.toml --limit 200
   terrace eval runs/quickstart --tasks configs/tasks/*.toml --log-items after.jsonl
+  terrace eval runs/quickstart --tasks configs/tasks/gsm8k.toml --contamination data/prepared/math
   terrace eval Yi-9B --tasks configs/tasks/humaneval.toml --device cuda --batch 32")]
 pub(crate) struct EvalArgs {
     /// A Hugging Face folder, a run (its newest valid checkpoint) or one of its checkpoints
@@ -32,6 +33,10 @@ pub(crate) struct EvalArgs {
     /// Keep every scored item as a line of this file, and do not ask again what it holds
     #[arg(long, value_name = "FILE")]
     pub(crate) log_items: Option<PathBuf>,
+    /// The editions that the model was trained on, or their contamination.jsonl: items that they have are
+    /// scored apart from clean ones
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) contamination: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
     /// The requests that are worked on at once

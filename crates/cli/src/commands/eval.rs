@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use terrace_config::load_task;
+use terrace_eval::contamination::Flagged;
 use terrace_eval::{Evaluation, ItemRecord, Observer, Report, Settings};
 use terrace_infer::{Counts, Engine, EngineOptions};
 
@@ -69,10 +70,15 @@ pub(crate) fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode, CliErr
     let overrides = args.overrides.pairs();
     let tasks = args.tasks.iter().map(|path| Ok(load_task(path, &overrides)?.config));
     let tasks = tasks.collect::<Result<Vec<_>, CliError>>()?;
+    let flagged = match args.contamination.is_empty() {
+        true => None,
+        false => Some(Flagged::read(&args.contamination)?),
+    };
     let settings = Settings {
         limit: args.limit.map(|limit| limit as usize),
         log: args.log_items.clone(),
         sandboxes: usize::from(args.sandboxes),
+        flagged,
         ..Settings::new(tasks, "")
     };
     // What is wrong with tasks is told before a large model is loaded.

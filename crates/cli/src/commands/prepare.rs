@@ -7,11 +7,11 @@ use std::path::Path;
 use serde::Serialize;
 use terrace_base::format_count;
 use terrace_config::{PrepareConfig, Source, load_prepare};
-use terrace_data::{BadRow, Counts, MANIFEST_FILE, Manifest};
+use terrace_data::{BadRow, Contamination, Counts, MANIFEST_FILE, Manifest};
 use terrace_prepare::{Options, Report};
 
 use self::watch::Watch;
-use super::inspect::edition::{bad_rows, counts};
+use super::inspect::edition::{bad_rows, contamination, counts};
 use crate::args::PrepareArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -40,6 +40,8 @@ struct Part<'a> {
     documents: u64,
     counts: Counts,
     bad_rows: &'a [BadRow],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contamination: Option<&'a Contamination>,
     fingerprint: String,
 }
 
@@ -108,6 +110,7 @@ impl<'a> Part<'a> {
             documents: manifest.documents,
             counts: manifest.counts,
             bad_rows: &manifest.bad_rows,
+            contamination: manifest.contamination.as_ref(),
             fingerprint: manifest.fingerprint.to_string(),
         }
     }
@@ -126,6 +129,9 @@ fn text(report: &Report) -> String {
         ]);
     }
     let mut text = format!("{}\n{}\n", table.render(), counts(&report.manifest).render());
+    if let Some(found) = &report.manifest.contamination {
+        text.push_str(&format!("{}\n", contamination(found).render()));
+    }
     let bad = &report.manifest.bad_rows;
     if !bad.is_empty() {
         text.push_str(&format!("{}\n", bad_rows(bad).render()));

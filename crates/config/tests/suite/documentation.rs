@@ -124,7 +124,8 @@ inputs = [{ paths = ["x"] }]
 held_out = [{ paths = ["x"] }]
 "#;
 
-const THE_REST_OF_PREPARE: [(&str, &str); 4] = [
+const THE_REST_OF_PREPARE: [(&str, &str); 5] = [
+    ("contamination", "{ tasks = [\"x\"] }"),
     ("id_column", "id"),
     ("spill_directory", "x"),
     ("inputs.0.format", "jsonl"),

@@ -396,6 +396,34 @@ fn a_prepare_file_is_checked_too() {
             "expected at least minimum_characters = 9",
         ),
         ("] }]", "], format = \"csv\" }]", "found \"csv\", expected \"parquet\" or"),
+        ("] }]\n", "] }]\n[contamination]\n", "`contamination.tasks` is missing"),
+        ("] }]\n", "] }]\ncontamination = { tasks = [] }\n", "`contamination.tasks` is empty"),
+        ("] }]\n", "] }]\ncontamination = { task = [] }\n", "did you mean `tasks`"),
+        (
+            "] }]\n",
+            "] }]\ncontamination = { tasks = [\"https://x/a.toml\"] }\n",
+            "`contamination.tasks.0`: found an address",
+        ),
+        (
+            "] }]\n",
+            "] }]\ncontamination = { tasks = [\"a\"], ngram = 4 }\n",
+            "`contamination.ngram`: found 4, expected 5 to 64 words",
+        ),
+        (
+            "] }]\n",
+            "] }]\ncontamination = { tasks = [\"a\"], minimum_words = 0 }\n",
+            "`contamination.minimum_words`: found 0",
+        ),
+        (
+            "] }]\n",
+            "] }]\ncontamination = { tasks = [\"a\"], maximum_items = 0 }\n",
+            "`contamination.maximum_items`: found 0",
+        ),
+        (
+            "] }]\n",
+            "] }]\ncontamination = { tasks = [\"a\"], action = \"keep\" }\n",
+            "found \"keep\", expected \"drop\" or \"flag\"",
+        ),
     ] {
         let path = home.write("prepare.toml", &valid.replace(from, to));
         let error = load_prepare(&path, &[]).unwrap_err();

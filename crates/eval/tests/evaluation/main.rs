@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod code;
+mod contamination;
 mod fetched;
 mod runs;
 mod shipped;

@@ -5,6 +5,7 @@
 //! the place where documents have to meet (deduplication and order, in [`order`]).
 
 pub mod columns;
+pub mod contamination;
 mod filter;
 mod hash;
 mod lines;
@@ -20,6 +21,7 @@ use terrace_config::Normalization;
 use terrace_data::{BadRowKind, Counts};
 use terrace_tokenizer::Tokenizer;
 
+pub use contamination::{Contaminants, Found};
 pub use filter::LengthFilter;
 pub use hash::{ContentHash, hash, remove_known};
 pub use lines::parse_lines;
@@ -59,6 +61,8 @@ pub struct Processed {
     pub counts: Counts,
     /// The rows that cannot be used.
     pub rejected: Vec<Rejected>,
+    /// What was found of the items of tasks.
+    pub found: Found,
 }
 
 /// Everything that decides what a row becomes.
@@ -75,6 +79,8 @@ pub struct Chain<'a> {
     pub lengths: LengthFilter,
     /// Documents that are held out.
     pub held_out: &'a HashSet<ContentHash>,
+    /// What is looked for of the items of tasks.
+    pub contaminants: Option<Contaminants<'a>>,
     /// What makes tokens.
     pub tokenizer: &'a Tokenizer,
     /// What ends each document.
@@ -104,8 +110,14 @@ impl Chain<'_> {
         counts.dropped = dropped;
         let (documents, in_held_out) = remove_known(hash(documents), self.held_out);
         counts.dropped.in_held_out = in_held_out;
+        let before = documents.num_rows();
+        let (documents, found) = match &self.contaminants {
+            Some(contaminants) => contaminants.apply(documents),
+            None => (documents, Found::default()),
+        };
+        counts.dropped.contaminated = (before - documents.num_rows()) as u64;
         let (documents, empty) = tokenize(documents, self.tokenizer, self.eos)?;
         counts.dropped.empty += empty;
-        Ok(Processed { documents, counts, rejected })
+        Ok(Processed { documents, counts, rejected, found })
     }
 }

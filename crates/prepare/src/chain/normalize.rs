@@ -33,7 +33,7 @@ fn compose(documents: RecordBatch) -> RecordBatch {
     with_origin(&documents, documents_schema(), [composed])
 }
 
-fn nfc(text: &str) -> Cow<'_, str> {
+pub(super) fn nfc(text: &str) -> Cow<'_, str> {
     if is_composed(text) { text.into() } else { text.nfc().collect::<String>().into() }
 }
 

@@ -8,7 +8,8 @@
 //! Peak memory is `memory_budget`, plus about 64 MiB per thread, plus some thirty times the largest
 //! document per thread (the tokenizer's notes on it), plus three times the largest page of a parquet
 //! file (which writers make as large as a row group) for every four threads, plus 32 bytes per
-//! held-out document; it does not grow with the input.
+//! held-out document, plus what the items of tasks take that are looked for
+//! ([`NgramIndex`](crate::chain::contamination::NgramIndex)); it does not grow with the input.
 
 mod merge;
 mod read;
@@ -23,6 +24,7 @@ use terrace_config::Format;
 use terrace_data::{Counts, EditionHeader, EditionSummary, EditionWriter, Manifest, TokenType};
 
 use crate::chain::{Chain, ContentHash};
+use crate::contamination::Searched;
 use crate::input::{Columns, InputFile, Queue};
 use crate::observer::ProgressObserver;
 use crate::{Error, Result};
@@ -55,6 +57,8 @@ pub(crate) struct Part<'a> {
     pub(crate) header: EditionHeader,
     pub(crate) partitions: u32,
     pub(crate) settings: serde_json::Value,
+    /// Where the items come from that the chain looks for.
+    pub(crate) searched: Option<&'a Searched>,
     pub(crate) shared: Shared<'a>,
 }
 
@@ -92,11 +96,19 @@ impl Part<'_> {
         if written.shards.is_empty() {
             return Err(self.empty(counts));
         }
+        let contamination = match self.searched {
+            Some(searched) => {
+                let source = &self.header.source;
+                Some(searched.write(directory, source, self.files, &tally.found)?)
+            }
+            None => None,
+        };
         let summary = EditionSummary {
             documents: written.documents,
             text_bytes: written.text_bytes,
             counts,
             bad_rows: tally.bad_rows(self.files),
+            contamination,
             settings: self.settings,
         };
         let manifest = writer.finish(written.shards, summary)?;

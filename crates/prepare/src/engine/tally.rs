@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use terrace_data::{BadRow, Counts};
 
-use crate::chain::{Processed, Rejected};
+use crate::chain::{Found, Processed, Rejected};
 use crate::input::InputFile;
 
 /// Bad rows that a manifest lists; all are counted.
@@ -14,6 +14,8 @@ const LISTED: usize = 100;
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) counts: Counts,
+    /// What was found of the items of tasks.
+    pub(super) found: Found,
     /// The first bad rows by file and row.
     first: BTreeSet<Rejected>,
 }
@@ -26,10 +28,12 @@ impl Tally {
         sum.dropped.too_short += more.dropped.too_short;
         sum.dropped.too_long += more.dropped.too_long;
         sum.dropped.in_held_out += more.dropped.in_held_out;
+        sum.dropped.contaminated += more.dropped.contaminated;
         sum.bad.invalid_utf8 += more.bad.invalid_utf8;
         sum.bad.null += more.bad.null;
         sum.bad.oversized += more.bad.oversized;
         sum.bad.malformed += more.bad.malformed;
+        self.found.merge(&processed.found);
         for row in &processed.rejected {
             self.first.insert(row.clone());
             if self.first.len() > LISTED {
@@ -66,6 +70,7 @@ mod tests {
                 documents: RecordBatch::new_empty(tokenized_schema(TokenType::U16)),
                 counts: Counts { read: 1, ..Counts::default() },
                 rejected: vec![Rejected { file: 0, row, id: None, kind: BadRowKind::Null }],
+                found: Found::default(),
             });
         }
         assert_eq!(tally.counts.read, 300);

@@ -128,7 +128,8 @@ fn filters_count_what_they_drop_and_bad_rows_are_listed() {
     let counts = prepare(&config, &output).unwrap().manifest.counts;
     assert_eq!(sorted(texts(&output)), ["café au lait", "the last one"]);
     assert_eq!((counts.read, counts.kept), (13, 2));
-    let dropped = Dropped { empty: 1, too_short: 1, too_long: 1, duplicate: 1, in_held_out: 0 };
+    let dropped =
+        Dropped { empty: 1, too_short: 1, too_long: 1, duplicate: 1, ..Dropped::default() };
     assert_eq!(counts.dropped, dropped);
     // The line with two megabytes of padding cannot be told from one with a large text.
     let bad = BadRows { invalid_utf8: 1, null: 2, oversized: 2, malformed: 2 };

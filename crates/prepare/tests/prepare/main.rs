@@ -1,6 +1,7 @@
 //! The whole job, from files to editions.
 
 mod bad_input;
+mod contamination;
 mod content;
 mod determinism;
 mod files;

@@ -47,6 +47,7 @@ pub(crate) fn config(inputs: &[PathBuf]) -> PrepareConfig {
         deduplicate: true,
         spill_directory: None,
         memory_budget: Bytes(64 << 20),
+        contamination: None,
         inputs: named(inputs),
         held_out: Vec::new(),
     }

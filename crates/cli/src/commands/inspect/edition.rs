@@ -4,7 +4,10 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use terrace_base::format_bytes;
-use terrace_data::{BadRow, Edition, Error, MANIFEST_FILE, Manifest, held_out_directory};
+use terrace_data::{
+    BadRow, Contamination, Edition, Error, MANIFEST_FILE, Manifest, TaskContamination,
+    held_out_directory,
+};
 
 use super::{Description, Look, Problem, fields};
 use crate::error::{CliError, chain};
@@ -48,7 +51,7 @@ fn one(look: &Look<'_>, problems: &mut Vec<Problem>) -> Option<Manifest> {
 }
 
 fn verify(look: &Look<'_>, manifest: &Manifest, problems: &mut Vec<Problem>) {
-    let bytes = manifest.shards.iter().map(|shard| shard.bytes).sum();
+    let bytes = manifest.files().map(|file| file.bytes).sum();
     let progress = look.hashing(bytes);
     let hashed = Cell::new(0);
     let result = terrace_data::verify(look.path, &mut |more| {
@@ -100,6 +103,10 @@ fn text(manifest: &Manifest) -> String {
     ]);
     text.push('\n');
     text.push_str(&counts(manifest).render());
+    if let Some(found) = &manifest.contamination {
+        text.push('\n');
+        text.push_str(&contamination(found).render());
+    }
     if !manifest.bad_rows.is_empty() {
         text.push('\n');
         text.push_str(&bad_rows(&manifest.bad_rows).render());
@@ -118,6 +125,7 @@ pub(in crate::commands) fn counts(manifest: &Manifest) -> Table {
         ("dropped: too long", dropped.too_long),
         ("dropped: duplicate", dropped.duplicate),
         ("dropped: in the held-out part", dropped.in_held_out),
+        ("dropped: text of a task", dropped.contaminated),
         ("bad: invalid UTF-8", bad.invalid_utf8),
         ("bad: no text", bad.null),
         ("bad: oversized", bad.oversized),
@@ -126,6 +134,28 @@ pub(in crate::commands) fn counts(manifest: &Manifest) -> Table {
     let sometimes = sometimes.into_iter().filter(|(_, count)| *count > 0);
     for (name, count) in always.into_iter().chain(sometimes) {
         table.row([name.to_owned(), grouped(count)]);
+    }
+    table
+}
+
+/// What documents share with the items of tasks.
+pub(in crate::commands) fn contamination(found: &Contamination) -> Table {
+    let mut table =
+        Table::new(["task", "items", "too short to find", "found", "documents that have them"]);
+    for task in &found.tasks {
+        let counts = [task.items, task.items_without_ngrams, task.items_found, task.documents];
+        table.row(std::iter::once(task.task.clone()).chain(counts.map(grouped)));
+    }
+    if found.tasks.len() > 1 {
+        let sum =
+            |count: fn(&TaskContamination) -> u64| grouped(found.tasks.iter().map(count).sum());
+        table.row([
+            "all".to_owned(),
+            sum(|task| task.items),
+            sum(|task| task.items_without_ngrams),
+            sum(|task| task.items_found),
+            grouped(found.documents),
+        ]);
     }
     table
 }
