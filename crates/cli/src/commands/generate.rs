@@ -7,23 +7,19 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use terrace_base::format_bytes;
 use terrace_base::fs::AtomicFile;
 use terrace_completion::{Completion, Error, Event, Request, Sampling};
-use terrace_config::{Architecture, DeviceChoice};
-use terrace_infer::memory::cache_bytes;
 use terrace_infer::{Engine, EngineOptions};
 use terrace_tokenizer::Tokenizer;
 
 use self::drive::{Speed, drive};
 use self::prompts::{Prompt, read};
-use super::model;
+use super::model::{self, Room};
 use crate::args::GenerateArgs;
 use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::machine;
 use crate::progress::{Progress, Unit};
 
 /// The tokens of a continuation where nobody says how many.
@@ -67,19 +63,23 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
     }
     let output = args.output.as_deref().map(create).transpose()?;
     let device = device::open(args.device, context)?;
-    let loaded = model::load(&args.model, &device)?;
-    let room = loaded.model.architecture.max_position_embeddings as usize;
-    let requests = requests(args, &prompts, &loaded.tokenizer, room)?;
+    let precision = device::precision(args.precision, args.device, &device)?;
+    let found = model::locate(&args.model)?;
+    let room = found.architecture.max_position_embeddings as usize;
+    let requests = requests(args, &prompts, &found.tokenizer, room)?;
     let longest =
         requests.iter().map(|request| request.prompt.len().saturating_add(request.max_new_tokens));
     let options = EngineOptions {
         slots: usize::from(args.batch).min(requests.len()).max(1),
         context_length: longest.max().unwrap_or(1).clamp(1, room),
         batch_invariant: args.batch_invariant,
-        end_of_text: loaded.end_of_text,
+        end_of_text: found.end_of_text.clone(),
         ..EngineOptions::default()
     };
-    refuse_cache(args, &loaded.model.architecture, &options)?;
+    let (slots, length) = (options.slots, options.context_length);
+    let needed = Room { device: args.device, precision, slots, length };
+    found.refuse_what_does_not_fit(needed, context)?;
+    let loaded = found.load(&device, precision)?;
     let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     if args.prompt.is_some() {
         single(&mut engine, &prompts[0], requests, context)
@@ -148,26 +148,6 @@ fn file(
     context
         .answer(&summary, || format!("{}: {} answers\n{speed}", output.display(), prompts.len()));
     Ok(ExitCode::Done)
-}
-
-/// Whether the cache has room on the processor; other devices say so themselves.
-fn refuse_cache(
-    args: &GenerateArgs,
-    architecture: &Architecture,
-    options: &EngineOptions,
-) -> Result<(), CliError> {
-    let (slots, length) = (options.slots as u64, options.context_length as u64);
-    let needed = cache_bytes(architecture, size_of::<f32>() as u64, slots, length);
-    let free = machine::memory().available_bytes;
-    if args.device != DeviceChoice::Cpu || free == 0 || needed <= free {
-        return Ok(());
-    }
-    let message = format!(
-        "keys and values of {slots} sequences of {length} tokens take {}, and {} are free",
-        format_bytes(needed),
-        format_bytes(free)
-    );
-    Err(CliError::environment(message).with_help("a smaller --batch or --max-new-tokens"))
 }
 
 /// Opened before anything is computed, so that nothing is computed for a file that cannot be.

@@ -1,16 +1,38 @@
 //! From what a person calls a model to one that can be asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use terrace_checkpoint::RunLayout;
-use terrace_model::{FrozenLm, hf};
+use terrace_base::format_bytes;
+use terrace_checkpoint::{Checkpoint, RunLayout};
+use terrace_config::{Architecture, DeviceChoice, RunConfig};
+use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes};
+use terrace_model::hf::{self, Quantization};
+use terrace_model::{FrozenLm, Precision};
 use terrace_tokenizer::Tokenizer;
 use terrace_train::History;
 
 use super::export::{find, run_directory};
+use crate::context::Context;
+use crate::device;
 use crate::error::CliError;
+
+/// A model that was found, and is not loaded yet.
+pub(super) struct FoundModel {
+    place: Place,
+    pub(super) architecture: Architecture,
+    quantization: Option<Quantization>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// The tokens that end a text.
+    pub(super) end_of_text: Vec<u32>,
+}
+
+/// Where the weights are.
+enum Place {
+    Folder(PathBuf),
+    Run(Box<(RunConfig, RunLayout, Checkpoint)>),
+}
 
 /// A model with what belongs to it.
 pub(super) struct LoadedModel {
@@ -20,11 +42,30 @@ pub(super) struct LoadedModel {
     pub(super) end_of_text: Vec<u32>,
 }
 
-/// Loads a Hugging Face folder, of floats or of eight-bit integers, the newest valid checkpoint of a run, or a checkpoint.
-pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError> {
+/// Where a model is to work, and on how much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) device: DeviceChoice,
+    pub(super) precision: Precision,
+    /// The sequences at once.
+    pub(super) slots: usize,
+    /// The tokens of each, at most.
+    pub(super) length: usize,
+}
+
+/// Finds a Hugging Face folder, of floats or of eight-bit integers, the newest valid checkpoint of a run, or a
+/// checkpoint.
+pub(super) fn locate(path: &Path) -> Result<FoundModel, CliError> {
     if path.join("config.json").is_file() {
         let (tokenizer, end_of_text) = tokenizer(&path.join("tokenizer.json"), path)?;
-        return Ok(LoadedModel { model: hf::load_frozen(path, device)?, tokenizer, end_of_text });
+        let hf::Summary { architecture, quantization, .. } = hf::describe(path)?;
+        return Ok(FoundModel {
+            architecture,
+            quantization,
+            place: Place::Folder(path.to_owned()),
+            tokenizer,
+            end_of_text,
+        });
     }
     let layout = RunLayout::new(run_directory(path));
     if !layout.is_run() {
@@ -40,9 +81,98 @@ pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError
     let beside = file.parent().map(Path::to_owned).unwrap_or_default();
     let (tokenizer, end_of_text) = tokenizer(&file, &beside)?;
     let checkpoint = find(path, &layout)?;
-    let model = terrace_train::load_weights(&config, &layout, &checkpoint, device)
-        .map_err(super::training::train_error)?;
-    Ok(LoadedModel { model: model.into(), tokenizer, end_of_text })
+    Ok(FoundModel {
+        architecture: architecture(&config, &layout)?,
+        quantization: None,
+        place: Place::Run(Box::new((config, layout, checkpoint))),
+        tokenizer,
+        end_of_text,
+    })
+}
+
+/// The shape of a run's model.
+fn architecture(config: &RunConfig, layout: &RunLayout) -> Result<Architecture, CliError> {
+    let model = &config.model;
+    let folder = match &model.upscale {
+        Some(_) => Some(layout.upscaled()),
+        None => model.path.clone(),
+    };
+    match (folder, &model.architecture) {
+        (Some(folder), _) => Ok(hf::describe(&folder)?.architecture),
+        (None, Some(architecture)) => Ok(architecture.clone()),
+        (None, None) => unreachable!("a checked configuration names a model"),
+    }
+}
+
+impl FoundModel {
+    /// Whether weights and cache have room in what is free; where that is not known, the device
+    /// itself says so later.
+    ///
+    /// # Errors
+    ///
+    /// They have not.
+    pub(super) fn refuse_what_does_not_fit(
+        &self,
+        room: Room,
+        context: &Context,
+    ) -> Result<(), CliError> {
+        match device::free_memory(room.device, &context.environment) {
+            Some(free) => self.fits(room, free),
+            None => Ok(()),
+        }
+    }
+
+    fn fits(&self, room: Room, free: u64) -> Result<(), CliError> {
+        let Room { device, precision, slots, length } = room;
+        let cache = cache_bytes(&self.architecture, precision.bytes(), slots as u64, length as u64);
+        let (weights, reserved) = match device {
+            // Integers stay in the mapped files, and the system gives that memory up when it has to.
+            DeviceChoice::Cpu if self.quantization.is_some() => (0, 0),
+            DeviceChoice::Cpu => (loaded_bytes(&self.architecture, None, precision), 0),
+            _ => (loaded_bytes(&self.architecture, self.quantization, precision), RESERVED_BYTES),
+        };
+        if weights + cache + reserved <= free {
+            return Ok(());
+        }
+        let message = format!(
+            "weights in {precision} take {}, keys and values of {slots} sequences of {length} tokens \
+             {}, and {} are free on {device}",
+            format_bytes(weights),
+            format_bytes(cache),
+            format_bytes(free)
+        );
+        let help = match (weights + reserved < free, precision, self.quantization) {
+            (true, ..) => "fewer sequences at once (--batch), or shorter ones",
+            (false, Precision::F32, _) => "--precision bf16 takes half",
+            (false, Precision::Bf16, None) => "`terrace quantize` makes weights of half the size",
+            (false, Precision::Bf16, Some(_)) => "a device with more memory",
+        };
+        Err(CliError::environment(message).with_help(help))
+    }
+
+    /// Loads the weights.
+    pub(super) fn load(
+        self,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<LoadedModel, CliError> {
+        let model = match self.place {
+            Place::Folder(folder) => hf::load_frozen_in(&folder, device, precision)?,
+            Place::Run(run) => {
+                let (config, layout, checkpoint) = *run;
+                // The weights of a run are f32: those in another precision are made of them in the
+                // host's memory, so that the device never holds both.
+                let first = match device::host() {
+                    Some(host) if precision != Precision::F32 => host,
+                    _ => device.clone(),
+                };
+                let model = terrace_train::load_weights(&config, &layout, &checkpoint, &first)
+                    .map_err(super::training::train_error)?;
+                FrozenLm::from(model).placed(device, precision)
+            }
+        };
+        Ok(LoadedModel { model, tokenizer: self.tokenizer, end_of_text: self.end_of_text })
+    }
 }
 
 fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), CliError> {
@@ -57,4 +187,45 @@ fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), C
 fn no_tokenizer(path: &Path) -> CliError {
     let message = format!("{}: there is no tokenizer.json", path.display());
     CliError::input(message).with_help("text needs the tokenizer that the model was trained with")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_fit_is_refused_with_a_remedy() {
+        const GIB: u64 = 1 << 30;
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/base");
+        let mut found = locate(&base).unwrap();
+        found.architecture = Architecture {
+            hidden_size: 4096,
+            intermediate_size: 11008,
+            num_hidden_layers: 48,
+            num_attention_heads: 32,
+            num_key_value_heads: 4,
+            head_dim: 128,
+            vocab_size: 64000,
+            max_position_embeddings: 4096,
+            ..found.architecture
+        };
+        let room = |precision, slots| Room {
+            device: DeviceChoice::Cuda(0),
+            precision,
+            slots,
+            length: 4096,
+        };
+        let bf16 = Precision::Bf16;
+        assert!(found.fits(room(bf16, 12), 24 * GIB).is_ok());
+        let help = |found: &FoundModel, room| {
+            found.fits(room, 24 * GIB).unwrap_err().help().unwrap().to_owned()
+        };
+        assert!(help(&found, room(bf16, 17)).contains("--batch"));
+        assert!(help(&found, room(Precision::F32, 1)).contains("bf16"));
+        assert!(found.fits(room(bf16, 1), 17 * GIB).is_err());
+        found.quantization = Some(Quantization { lm_head: true });
+        assert!(found.fits(room(bf16, 32), 24 * GIB).is_ok());
+        let host = Room { device: DeviceChoice::Cpu, ..room(Precision::F32, 1) };
+        assert!(found.fits(host, GIB).is_ok(), "integers stay in their files");
+    }
 }

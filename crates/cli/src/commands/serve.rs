@@ -9,7 +9,7 @@ use terrace_infer::{Engine, EngineOptions};
 use terrace_serve::{Settings, Shutdown, Texts};
 use terrace_train::StopFlag;
 
-use super::model;
+use super::model::{self, Room};
 use super::training::signals;
 use crate::args::ServeArgs;
 use crate::context::Context;
@@ -26,16 +26,21 @@ const NOTICE: Duration = Duration::from_millis(50);
 pub(crate) fn run(args: &ServeArgs, context: &Context) -> Result<ExitCode, CliError> {
     let settings = settings(args)?;
     let device = device::open(args.device, context)?;
-    let loaded = model::load(&args.model, &device)?;
-    let room = loaded.model.architecture.max_position_embeddings as usize;
+    let precision = device::precision(args.precision, args.device, &device)?;
+    let found = model::locate(&args.model)?;
+    let room = found.architecture.max_position_embeddings as usize;
     let asked = args.context.unwrap_or(CONTEXT.min(room));
     if asked == 0 || asked > room {
         let message = format!("--context: found {asked}, expected 1 to {room}, what the model has");
         return Err(CliError::input(message));
     }
+    let (slots, length) = (usize::from(args.batch), asked);
+    let needed = Room { device: args.device, precision, slots, length };
+    found.refuse_what_does_not_fit(needed, context)?;
+    let loaded = found.load(&device, precision)?;
     let options = EngineOptions {
-        slots: usize::from(args.batch),
-        context_length: asked,
+        slots,
+        context_length: length,
         batch_invariant: args.batch_invariant,
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
