@@ -46,7 +46,7 @@ if [ "$1" = bigram ]; then
 else
     terrace=${TERRACE:-target/release/terrace}
     [ -x "$terrace" ] || cargo build --release --package terrace-cli
-    "$terrace" serve "$1" --port "$port" >"$home/server.log" 2>&1 &
+    "$terrace" serve "$1" --port "$port" --batch-invariant >"$home/server.log" 2>&1 &
 fi
 server=$!
 for _ in $(seq 600); do
@@ -77,7 +77,7 @@ if [ "$1" = bigram ]; then
     reference=(--table "$home/bigram/table.json" --url "$url")
 else
     "$terrace" eval "$1" --tasks "$home/tasks/choice.toml" "$home/tasks/generation.toml" \
-        --log-items "$home/items.jsonl" >"$home/eval.log" 2>&1 || fail "eval: $(tail -n 30 "$home/eval.log")"
+        --batch-invariant --context "${MAX_LENGTH:-512}" --log-items "$home/items.jsonl" >"$home/eval.log" 2>&1 || fail "eval: $(tail -n 30 "$home/eval.log")"
     reference=(--log "$home/items.jsonl")
 fi
 "$PYTHON" scripts/lm_eval/compare.py "$home" "${reference[@]}" || fail "see above"

@@ -2,6 +2,7 @@
 
 mod controller;
 mod dashboard;
+mod eval;
 mod generate;
 mod kill;
 mod quantize;
@@ -34,6 +35,7 @@ fn help_lists_the_verbs() {
         "compare",
         "probe-batch",
         "export",
+        "eval",
         "generate",
         "serve",
         "quantize",

@@ -1,5 +1,6 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
+mod eval;
 mod generate;
 mod inference;
 mod parse;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use terrace_config::{Bytes, DeviceChoice, Recompute};
 
+pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
 pub(crate) use self::parse::{BatchShape, Override, parse};
@@ -117,6 +119,8 @@ pub(crate) enum Verb {
     ProbeBatch(ProbeBatchArgs),
     /// Write a run's checkpoint as a Hugging Face folder
     Export(ExportArgs),
+    /// Ask a model tasks, and score its answers
+    Eval(EvalArgs),
     /// Continue a prompt, or a file of prompts
     Generate(GenerateArgs),
     /// Answer OpenAI's protocol over HTTP

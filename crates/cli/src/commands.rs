@@ -4,6 +4,7 @@ mod bench;
 mod branch;
 mod compare;
 mod doctor;
+mod eval;
 mod export;
 mod generate;
 mod init;
@@ -45,6 +46,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<ExitCode, CliError> {
         Verb::Compare(args) => compare::run(&args, context),
         Verb::ProbeBatch(args) => probe::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
+        Verb::Eval(args) => eval::run(&args, context),
         Verb::Generate(args) => generate::run(&args, context),
         Verb::Serve(args) => serve::run(&args, context),
         Verb::Quantize(args) => quantize::run(&args, context),

@@ -172,6 +172,19 @@ impl From<terrace_quantize::Error> for CliError {
     }
 }
 
+impl From<terrace_eval::Error> for CliError {
+    fn from(error: terrace_eval::Error) -> Self {
+        use terrace_eval::Error;
+        let exit = match &error {
+            Error::File { source, .. } => exit_of_io(source),
+            Error::Model(terrace_completion::Error::Device(_)) => ExitCode::Device,
+            Error::Sandbox(_) => ExitCode::Environment,
+            _ => ExitCode::BadInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
 impl From<terrace_upscale::analysis::Error> for CliError {
     fn from(error: terrace_upscale::analysis::Error) -> Self {
         let exit = match &error {

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use terrace_base::{Fingerprint, FingerprintHasher};
-use terrace_completion::{Completion, LanguageModel};
+use terrace_completion::{Completion, LanguageModel, ModelFacts};
 use terrace_config::{TaskConfig, TaskForm};
 use terrace_tokenizer::Tokenizer;
 
@@ -74,58 +74,102 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// Asks a model all tasks, and reports its scores.
-///
-/// # Determinism
-///
-/// A function of the tasks, their files and the model's answers. What is known from the log counts as it
-/// was scored then, so an evaluation that was stopped and is asked for again ends in the same report.
+/// Tasks whose items have been read and checked, before there is a model.
+#[derive(Debug)]
+pub struct Evaluation {
+    settings: Settings,
+    sandbox: Option<Sandbox>,
+    /// The items of each task.
+    items: Vec<Vec<Item>>,
+}
+
+impl Evaluation {
+    /// Reads the items of all tasks.
+    ///
+    /// # Errors
+    ///
+    /// A task or its items are wrong, or programs are to be tried and there is no sandbox.
+    pub fn prepare(settings: Settings) -> Result<Self> {
+        check_names(&settings.tasks)?;
+        let sandbox = match settings.tasks.iter().any(|task| task.form == TaskForm::Code) {
+            true => Some(Sandbox::new()?),
+            false => None,
+        };
+        let items = settings.tasks.iter().map(|task| prepare(task, settings.limit));
+        let items = items.collect::<Result<_>>()?;
+        Ok(Self { settings, sandbox, items })
+    }
+
+    /// Says what the model is called, where that is known only now; see [`Settings::model`].
+    #[must_use]
+    pub fn of_model(mut self, name: impl Into<String>) -> Self {
+        self.settings.model = name.into();
+        self
+    }
+
+    /// Asks a model all tasks, and reports its scores.
+    ///
+    /// # Determinism
+    ///
+    /// A function of the tasks, their files and the model's answers. What is known from the log counts as
+    /// it was scored then, so an evaluation that was stopped and is asked for again ends in the same
+    /// report.
+    ///
+    /// # Errors
+    ///
+    /// The model, the log or the sandbox gives out.
+    pub fn ask(
+        &self,
+        model: &mut dyn LanguageModel,
+        tokenizer: &Tokenizer,
+        observer: &mut dyn Observer,
+    ) -> Result<Report> {
+        let settings = &self.settings;
+        let (mut log, known) = match &settings.log {
+            Some(path) => Log::open(path).map(|(log, known)| (Some(log), known))?,
+            None => (None, Vec::new()),
+        };
+        let known = Known::new(known, &settings.model);
+        let ModelFacts { context_length, end_of_text, .. } = model.facts().clone();
+        let max_length = settings.max_length.unwrap_or(context_length).min(context_length);
+        let prefix = settings.prefix_token.or_else(|| end_of_text.first().copied()).unwrap_or(0);
+        let mut records = Vec::new();
+        for (task, items) in settings.tasks.iter().zip(&self.items) {
+            let judge = Judge::new(task).map_err(|error| Error::Task {
+                task: task.name.clone(),
+                reason: error.to_string(),
+            })?;
+            let mut one = OneTask {
+                settings,
+                task,
+                items,
+                judge,
+                requests: Requests { tokenizer, max_length, prefix, task },
+                log: log.as_mut(),
+                observer: &mut *observer,
+                records: vec![None; items.len()],
+                done: 0,
+            };
+            one.known(&known, tokenizer);
+            one.ask(model, self.sandbox.as_ref())?;
+            records.extend(one.records.into_iter().flatten());
+        }
+        Ok(Report::new(settings, &records))
+    }
+}
+
+/// [Prepares](Evaluation::prepare) and [asks](Evaluation::ask).
 ///
 /// # Errors
 ///
-/// A task or its items are wrong, which is found out before the model is asked; the model, the log or the
-/// sandbox gives out.
+/// As theirs.
 pub fn run(
     settings: &Settings,
     model: &mut dyn LanguageModel,
     tokenizer: &Tokenizer,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    check_names(&settings.tasks)?;
-    let sandbox = match settings.tasks.iter().any(|task| task.form == TaskForm::Code) {
-        true => Some(Sandbox::new()?),
-        false => None,
-    };
-    let prepared: Vec<Vec<Item>> =
-        settings.tasks.iter().map(|task| prepare(task, settings.limit)).collect::<Result<_>>()?;
-    let (mut log, known) = match &settings.log {
-        Some(path) => Log::open(path).map(|(log, known)| (Some(log), known))?,
-        None => (None, Vec::new()),
-    };
-    let known = Known::new(known, &settings.model);
-    let facts = model.facts().clone();
-    let max_length = settings.max_length.unwrap_or(facts.context_length).min(facts.context_length);
-    let prefix = settings.prefix_token.or_else(|| facts.end_of_text.first().copied()).unwrap_or(0);
-    let mut records = Vec::new();
-    for (task, items) in settings.tasks.iter().zip(&prepared) {
-        let judge = Judge::new(task)
-            .map_err(|error| Error::Task { task: task.name.clone(), reason: error.to_string() })?;
-        let mut one = OneTask {
-            settings,
-            task,
-            items,
-            judge,
-            requests: Requests { tokenizer, max_length, prefix, task },
-            log: log.as_mut(),
-            observer: &mut *observer,
-            records: vec![None; items.len()],
-            done: 0,
-        };
-        one.known(&known, tokenizer);
-        one.ask(model, sandbox.as_ref())?;
-        records.extend(one.records.into_iter().flatten());
-    }
-    Ok(Report::new(settings, &records))
+    Evaluation::prepare(settings.clone())?.ask(model, tokenizer, observer)
 }
 
 fn check_names(tasks: &[TaskConfig]) -> Result<()> {

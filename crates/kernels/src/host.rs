@@ -17,6 +17,7 @@ mod cached_attention;
 mod cross_entropy;
 mod elementwise;
 mod exponential;
+mod few_rows;
 mod gate;
 mod int8;
 mod norm;
@@ -31,6 +32,7 @@ pub use attention_backward::{AttentionGradients, attention_backward};
 pub use buffer::Buffer;
 pub use cached_attention::{CachedSpan, cached_attention};
 pub use elementwise::add_assign;
+pub use few_rows::{linear_forward, product_by_rows};
 pub use gate::{gate_backward, gate_forward};
 pub use int8::{
     INT8_BLOCK, Int8View, dequantize, int8_product_by_rows, int8_product_by_tiles, quantize,

@@ -1,9 +1,7 @@
 //! A linear product whose weights have one of three forms.
 
 use burn::tensor::Tensor;
-use terrace_kernels::host::{
-    Buffer, HostTensor, Matrix, MatrixMut, Threads, holds_f32, is_host, multiply,
-};
+use terrace_kernels::host::{HostTensor, holds_f32, is_host, linear_forward};
 use terrace_kernels::{Int8Matrix, Int8Tensor, linear};
 
 use crate::Precision;
@@ -70,14 +68,5 @@ impl Linear {
 fn on_host(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
     let (device, [rows, inner], [out, _]) = (x.device(), x.dims(), weight.dims());
     let (x, weight) = (HostTensor::new(x), HostTensor::new(weight.clone()));
-    let mut y = Buffer::any(rows * out);
-    multiply(
-        MatrixMut::new(&mut y, rows, out),
-        false,
-        Matrix::new(&x, rows, inner),
-        Matrix::new(&weight, out, inner).transposed(),
-        1.0,
-        Threads::All,
-    );
-    y.into_tensor([rows, out], &device)
+    linear_forward(&x, &weight, inner).into_tensor([rows, out], &device)
 }

@@ -25,9 +25,9 @@ struct Job {
     request: Request,
     /// Which of the client's prompts it is.
     index: usize,
-    answers: mpsc::UnboundedSender<(usize, Result<Event, Failure>)>,
-    /// Its place in the queue, given back when it is done with.
-    _place: OwnedSemaphorePermit,
+    answers: Pieces,
+    /// Its place in the queue, given back before its end is told.
+    place: OwnedSemaphorePermit,
 }
 
 /// Why an answer ends before its end.
@@ -94,7 +94,7 @@ impl Desk {
         for (index, request) in requests.into_iter().enumerate() {
             let place = places.split(1).expect("a place for each prompt");
             let ticket = first + index as u64;
-            let job = Job { ticket, request, index, answers: answers.clone(), _place: place };
+            let job = Job { ticket, request, index, answers: answers.clone(), place };
             // A thread that is gone drops the job, and the answers end.
             let _ = self.inbox.send(Message::Submit(job));
         }
@@ -207,7 +207,7 @@ impl Work {
                 self.jobs.insert(id, job);
             }
             Ok(Err(error @ Error::Device(_))) => self.fail(&error.to_string(), Some(job)),
-            Ok(Err(error)) => tell(&job, Err(Failure::Refused(error))),
+            Ok(Err(error)) => tell_end(job, Err(Failure::Refused(error))),
             Err(reason) => self.fail(&reason, Some(job)),
         }
     }
@@ -238,16 +238,16 @@ impl Work {
         if !sound(&event) {
             return self.fail("a log-probability is not a number", None);
         }
+        if matches!(event, Event::Finished { .. }) {
+            let Some(job) = self.jobs.remove(&id) else { return };
+            self.tickets.remove(&job.ticket);
+            return tell_end(job, Ok(event));
+        }
         let Some(job) = self.jobs.get(&id) else { return };
         if matches!(event, Event::Token { .. }) {
             self.metrics.generated_tokens.add(1);
         }
-        let finished = matches!(event, Event::Finished { .. });
-        tell(job, Ok(event));
-        if finished {
-            self.tickets.remove(&job.ticket);
-            self.jobs.remove(&id);
-        }
+        tell(&job.answers, job.index, Ok(event));
     }
 
     /// Asks the model; a panic of it, or an earlier failure, comes back as its reason.
@@ -273,7 +273,7 @@ impl Work {
         }
         self.tickets.clear();
         for job in self.jobs.drain().map(|(_, job)| job).chain(job) {
-            tell(&job, Err(Failure::Broken(reason.to_owned())));
+            tell_end(job, Err(Failure::Broken(reason.to_owned())));
         }
     }
 }
@@ -291,7 +291,17 @@ fn sound(event: &Event) -> bool {
         .all(|score| sound(score.log_probability) && score.top.iter().all(|(_, log)| sound(*log)))
 }
 
+/// Where the pieces of answers go.
+type Pieces = mpsc::UnboundedSender<(usize, Result<Event, Failure>)>;
+
 /// A client that is gone does not listen; its cancellation is on its way.
-fn tell(job: &Job, piece: Result<Event, Failure>) {
-    let _ = job.answers.send((job.index, piece));
+fn tell(answers: &Pieces, index: usize, piece: Result<Event, Failure>) {
+    let _ = answers.send((index, piece));
+}
+
+/// Tells the last piece. Who hears it and asks for the length of the queue finds the place free.
+fn tell_end(job: Job, piece: Result<Event, Failure>) {
+    let Job { index, answers, place, .. } = job;
+    drop(place);
+    tell(&answers, index, piece);
 }

@@ -111,11 +111,15 @@ pub(crate) struct MixArgs {
 #[command(after_help = "\
 Training losses are means over equal stretches of the tokens that all runs have on record; held-out
 losses stand where all runs have measured them.
+Of logs that `terrace eval --log-items` wrote, each later one is set against the first, item by item:
+gains and losses with McNemar's test, the difference with its interval by a paired bootstrap, and the
+difference that so many items would show in four of five cases.
 
-Example:
-  terrace compare runs/child-a runs/child-b")]
+Examples:
+  terrace compare runs/child-a runs/child-b
+  terrace compare before.jsonl after.jsonl")]
 pub(crate) struct CompareArgs {
-    /// The folders of two or more runs
+    /// The folders of two or more runs, or two or more logs of scored items
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
     /// Into how many stretches the tokens are divided

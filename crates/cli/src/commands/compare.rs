@@ -1,5 +1,6 @@
-//! `terrace compare`: runs side by side at equal tokens.
+//! `terrace compare`: runs side by side at equal tokens, and logs of scored items side by side.
 
+mod items;
 mod picture;
 mod record;
 
@@ -65,8 +66,11 @@ struct HeldOutLine {
     runs: Vec<BTreeMap<String, f64>>,
 }
 
-/// Reads the records of the runs and lays them beside each other.
+/// Reads the records of the runs, or the logs, and lays them beside each other.
 pub(crate) fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if args.runs.iter().all(|path| path.is_file()) {
+        return items::run(args, context);
+    }
     drawing::check(args.picture.as_deref())?;
     let records = args.runs.iter().map(|path| Record::read(path));
     let records = records.collect::<Result<Vec<Record>, CliError>>()?;

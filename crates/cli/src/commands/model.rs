@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use terrace_base::format_bytes;
+use terrace_base::{Fingerprint, FingerprintHasher, format_bytes};
 use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_config::{Architecture, DeviceChoice, RunConfig};
 use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes};
@@ -17,6 +17,9 @@ use super::export::{find, run_directory};
 use crate::context::Context;
 use crate::device;
 use crate::error::CliError;
+
+/// The context where nobody says how long, if the model has room for it.
+const CONTEXT: usize = 4096;
 
 /// A model that was found, and is not loaded yet.
 pub(super) struct FoundModel {
@@ -105,6 +108,29 @@ fn architecture(config: &RunConfig, layout: &RunLayout) -> Result<Architecture, 
 }
 
 impl FoundModel {
+    /// What tells this model from others: a hash of the checkpoint's state, or of the folder's weights
+    /// and of how they are meant. Reads the whole folder.
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint, CliError> {
+        match &self.place {
+            Place::Run(run) => Ok(run.2.state_digest()),
+            Place::Folder(path) => {
+                folder_fingerprint(path).map_err(|error| CliError::read(path, error))
+            }
+        }
+    }
+
+    /// The most tokens of a sequence: what was asked for, or what is usual and the model has room for.
+    pub(super) fn context_length(&self, asked: Option<usize>) -> Result<usize, CliError> {
+        let room = self.architecture.max_position_embeddings as usize;
+        let length = asked.unwrap_or(CONTEXT.min(room));
+        if length == 0 || length > room {
+            let message =
+                format!("--context: found {length}, expected 1 to {room}, what the model has");
+            return Err(CliError::input(message));
+        }
+        Ok(length)
+    }
+
     /// Whether weights and cache have room in what is free; where that is not known, the device
     /// itself says so later.
     ///
@@ -187,6 +213,20 @@ fn tokenizer(file: &Path, beside: &Path) -> Result<(Arc<Tokenizer>, Vec<u32>), C
 fn no_tokenizer(path: &Path) -> CliError {
     let message = format!("{}: there is no tokenizer.json", path.display());
     CliError::input(message).with_help("text needs the tokenizer that the model was trained with")
+}
+
+fn folder_fingerprint(path: &Path) -> std::io::Result<Fingerprint> {
+    let is_weights = |file: &PathBuf| file.extension().is_some_and(|end| end == "safetensors");
+    let entries = std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    let entries = entries.collect::<std::io::Result<Vec<PathBuf>>>()?;
+    let mut files: Vec<PathBuf> = entries.into_iter().filter(is_weights).collect();
+    files.sort();
+    files.insert(0, path.join("config.json"));
+    let mut hasher = FingerprintHasher::new();
+    for file in files {
+        hasher.update(&Fingerprint::of_file(&file)?.0);
+    }
+    Ok(hasher.finish())
 }
 
 #[cfg(test)]

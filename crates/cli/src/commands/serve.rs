@@ -17,8 +17,6 @@ use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 
-/// The context where nobody says how long, if the model has room for it.
-const CONTEXT: usize = 4096;
 /// How soon a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(50);
 
@@ -28,13 +26,7 @@ pub(crate) fn run(args: &ServeArgs, context: &Context) -> Result<ExitCode, CliEr
     let device = device::open(args.device, context)?;
     let precision = device::precision(args.precision, args.device, &device)?;
     let found = model::locate(&args.model)?;
-    let room = found.architecture.max_position_embeddings as usize;
-    let asked = args.context.unwrap_or(CONTEXT.min(room));
-    if asked == 0 || asked > room {
-        let message = format!("--context: found {asked}, expected 1 to {room}, what the model has");
-        return Err(CliError::input(message));
-    }
-    let (slots, length) = (usize::from(args.batch), asked);
+    let (slots, length) = (usize::from(args.batch), found.context_length(args.context)?);
     let needed = Room { device: args.device, precision, slots, length };
     found.refuse_what_does_not_fit(needed, context)?;
     let loaded = found.load(&device, precision)?;

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::few_rows::turn;
 use super::simd::{LANES, simd, sum_lanes};
 use super::{Buffer, Matrix, MatrixMut, Threads, multiply};
 
@@ -69,14 +70,7 @@ pub fn int8_product_by_rows(x: &[f32], weight: Int8View<'_>) -> Buffer {
         let part = weight.rows(index * piece, out.len() / rows);
         dot_rows(x, part.values, part.scales, k, rows, out);
     });
-    if rows == 1 {
-        return turned;
-    }
-    let mut y = Buffer::any(outputs * rows);
-    y.par_chunks_mut(outputs.max(1)).enumerate().for_each(|(row, y)| {
-        y.iter_mut().zip(turned[row..].iter().step_by(rows)).for_each(|(y, value)| *y = *value);
-    });
-    y
+    if rows == 1 { turned } else { turn(&turned, rows) }
 }
 
 /// The same for many rows: the matrix is brought to f32 a tile at a time, and `gemm` multiplies.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use terrace_base::Seed;
 use terrace_config::DeviceChoice;
-use terrace_kernels::host::{Matrix, MatrixMut, Threads, multiply};
+use terrace_kernels::host::{Matrix, MatrixMut, Threads, multiply, product_by_rows};
 use terrace_kernels::{Int8Matrix, linear};
 
 use crate::args::BenchInt8Args;
@@ -29,12 +29,14 @@ struct Measurement {
     inputs: usize,
     outputs: usize,
     rows: usize,
-    /// The product of f32 that inference uses.
+    /// The tensor library's product of f32.
     f32_seconds: f64,
     /// The `gemm` crate's product of f32 on the same memory.
     gemm_seconds: f64,
+    /// The product of f32 that reads the matrix once, for few rows.
+    few_rows_seconds: f64,
     int8_seconds: f64,
-    /// The faster of the two products of f32, divided by that of integers.
+    /// The fastest of the products of f32, divided by that of integers.
     speedup: f64,
     int8_bytes_per_second: f64,
 }
@@ -84,6 +86,9 @@ fn measure(
         multiply(out, false, Matrix::new(&values, rows, inputs), w, 1.0, Threads::All);
     });
     black_box(&out);
+    let few_rows_seconds = shortest(repeats, || {
+        black_box(product_by_rows(&values, weights, inputs));
+    });
     let int8_seconds = shortest(repeats, || {
         black_box(matrix.linear(x.clone()));
     });
@@ -93,8 +98,9 @@ fn measure(
         rows,
         f32_seconds,
         gemm_seconds,
+        few_rows_seconds,
         int8_seconds,
-        speedup: f32_seconds.min(gemm_seconds) / int8_seconds,
+        speedup: f32_seconds.min(gemm_seconds).min(few_rows_seconds) / int8_seconds,
         int8_bytes_per_second: matrix.bytes() as f64 / int8_seconds,
     }
 }
@@ -111,8 +117,16 @@ fn shortest(repeats: usize, mut work: impl FnMut()) -> f64 {
 }
 
 fn text(answer: &Answer) -> String {
-    let mut table =
-        Table::new(["in x out", "rows", "f32 ms", "gemm ms", "int8 ms", "speed-up", "int8 GB/s"]);
+    let mut table = Table::new([
+        "in x out",
+        "rows",
+        "f32 ms",
+        "gemm ms",
+        "few rows ms",
+        "int8 ms",
+        "speed-up",
+        "int8 GB/s",
+    ]);
     for result in &answer.results {
         let milliseconds = |seconds: f64| format!("{:.3}", 1e3 * seconds);
         table.row([
@@ -120,6 +134,7 @@ fn text(answer: &Answer) -> String {
             result.rows.to_string(),
             milliseconds(result.f32_seconds),
             milliseconds(result.gemm_seconds),
+            milliseconds(result.few_rows_seconds),
             milliseconds(result.int8_seconds),
             format!("{:.2}", result.speedup),
             format!("{:.1}", result.int8_bytes_per_second / 1e9),
