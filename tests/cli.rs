@@ -4,6 +4,7 @@ mod controller;
 mod dashboard;
 mod eval;
 mod generate;
+mod inference;
 mod kill;
 mod quantize;
 mod run;

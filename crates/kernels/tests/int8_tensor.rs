@@ -66,3 +66,34 @@ fn products_are_those_of_the_matrix_in_both_formats() {
         }
     }
 }
+
+/// On a card, or on a software device of WebGPU: as many rows as the kernel takes, and more.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[test]
+fn a_device_multiplies_as_the_processor_does() {
+    #[cfg(feature = "cuda")]
+    let device = Device::cuda(0);
+    #[cfg(not(feature = "cuda"))]
+    let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    for shape @ [_, inputs] in [[70, 1056], [33, 512], [5, 45]] {
+        let matrix = matrix(shape);
+        let tensor = Int8Tensor::new(&matrix, &device);
+        for rows in [1, 3, 8, 11, 24, 25, 70] {
+            let data = TensorData::new(noise(rows * inputs, 8), [rows, inputs]);
+            let x = Tensor::<2>::from_data(data.clone(), &Device::flex());
+            let expected: Vec<f32> = matrix.linear(x).into_data().try_to_vec().unwrap();
+            for (dtype, bound) in [(FloatDType::F32, 1e-5), (FloatDType::BF16, 2e-2)] {
+                if !device.supports_dtype(DType::from(dtype)) {
+                    continue;
+                }
+                let x = Tensor::<2>::from_data(data.clone(), (&device, DType::F32)).cast(dtype);
+                let y = tensor.linear(x).cast(FloatDType::F32);
+                let found: Vec<f32> = y.into_data().try_to_vec().unwrap();
+                for (found, expected) in found.iter().zip(&expected) {
+                    let difference = (found - expected).abs();
+                    assert!(difference <= bound * inputs as f32, "{shape:?} {rows}: {difference}");
+                }
+            }
+        }
+    }
+}

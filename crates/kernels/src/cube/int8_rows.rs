@@ -43,7 +43,7 @@ pub(crate) fn int8_rows(x: Tensor<2>, words: Tensor<4, Int>, scales: Tensor<4>) 
 
 /// The backends that have the kernel.
 #[backend_extension(Cube, Fusion)]
-pub trait Int8Rows: Backend {
+pub(crate) trait Int8Rows: Backend {
     /// `x` `[rows, in]`, `words` `[out, blocks, 8, 1]` and `scales` `[out, blocks, 1, 1]` as
     /// [`Int8Tensor`](crate::Int8Tensor) has them; gives `[rows, out]`.
     #[fusion(dtype = x, shape = Shape::new([x[0], words[0]]))]

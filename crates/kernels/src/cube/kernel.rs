@@ -1,4 +1,9 @@
-//! The kernel itself.
+//! The kernel of [`int8_rows`](super::int8_rows).
+
+#![allow(
+    unsafe_code,
+    reason = "the macro writes a launch without checks, which its caller answers for"
+)]
 
 use cubecl::prelude::*;
 
