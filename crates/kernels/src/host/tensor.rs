@@ -96,8 +96,8 @@ impl HostTensor {
     }
 
     /// Changes the elements, which are copied first if they are shared; gives the tensor back.
-    pub fn change<const D: usize>(tensor: Tensor<D>, _: impl FnOnce(&mut [f32])) -> Tensor<D> {
-        match Self::new(tensor).inner {}
+    pub fn change<const D: usize>(_: Tensor<D>, _: impl FnOnce(&mut [f32])) -> Tensor<D> {
+        unreachable!("no tensor is in the host's memory")
     }
 
     fn slice(&self) -> &[f32] {
