@@ -6,6 +6,7 @@ mod dashboard;
 mod eval;
 mod evaluation;
 mod generate;
+mod inference;
 mod kill;
 mod quantize;
 mod run;

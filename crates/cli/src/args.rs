@@ -2,6 +2,7 @@
 
 mod eval;
 mod generate;
+mod inference;
 mod parse;
 mod quantize;
 mod replay;
@@ -17,6 +18,7 @@ use terrace_config::{Bytes, DeviceChoice, Recompute};
 
 pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::generate::GenerateArgs;
+pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::quantize::{BenchInt8Args, QuantizeArgs};
@@ -256,6 +258,10 @@ pub(crate) enum BenchVerb {
     Plateau(BenchPlateauArgs),
     /// Products with eight-bit weights beside those with f32 weights
     Int8(BenchInt8Args),
+    /// Tokens/s of sequences that get one token at a time, beside what the memory could deliver
+    Decode(BenchDecodeArgs),
+    /// Tokens/s of prompts, beside what the arithmetic could deliver
+    Prefill(BenchPrefillArgs),
 }
 
 /// Something that is measured with and without.

@@ -1,17 +1,20 @@
 //! From the device that a run asks for to one that computes.
 
 mod cuda;
+mod limits;
 mod vulkan;
 
 #[cfg(test)]
 pub(crate) use self::cuda::Card;
 pub(crate) use self::cuda::Cuda;
+pub(crate) use self::limits::Limits;
 pub(crate) use self::vulkan::Vulkan;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use terrace_config::DeviceChoice;
+use terrace_model::Precision;
 
 use crate::context::Context;
 use crate::environment::Environment;
@@ -62,6 +65,49 @@ pub(crate) fn memory(choice: DeviceChoice, environment: &Environment) -> Option<
         }
         DeviceChoice::Wgpu(_) => None,
     }
+}
+
+/// The memory that is not taken; none where the driver does not tell.
+///
+/// # Units
+///
+/// Bytes.
+pub(crate) fn free_memory(choice: DeviceChoice, environment: &Environment) -> Option<u64> {
+    let free = match choice {
+        DeviceChoice::Cpu => Some(machine::memory().available_bytes),
+        DeviceChoice::Cuda(index) => {
+            Cuda::look(environment).cards.get(index).map(|card| card.memory_free_bytes)
+        }
+        DeviceChoice::Wgpu(_) => None,
+    };
+    free.filter(|bytes| *bytes > 0)
+}
+
+/// The precision of inference: what was asked for, or what the device is made for.
+///
+/// # Errors
+///
+/// The device does not compute in it.
+pub(crate) fn precision(
+    asked: Option<Precision>,
+    choice: DeviceChoice,
+    device: &Device,
+) -> Result<Precision, CliError> {
+    let precision = asked.unwrap_or(match choice {
+        DeviceChoice::Cuda(_) => Precision::Bf16,
+        DeviceChoice::Cpu | DeviceChoice::Wgpu(_) => Precision::F32,
+    });
+    if precision == Precision::Bf16 && !device.supports_dtype(DType::BF16) {
+        let message = format!("device {choice} does not compute in {precision}");
+        return Err(CliError::device(message).with_help("ask for --precision f32"));
+    }
+    Ok(precision)
+}
+
+/// The processor, to put together in its memory what goes to another device; none if this build is
+/// without it.
+pub(crate) fn host() -> Option<Device> {
+    construct(DeviceChoice::Cpu)
 }
 
 /// What to type to get a binary with a backend.

@@ -204,6 +204,7 @@ impl From<terrace_upscale::analysis::Error> for CliError {
 fn exit_of_model(error: &terrace_model::Error) -> ExitCode {
     match error {
         terrace_model::Error::Io { source, .. } => exit_of_io(source),
+        terrace_model::Error::Device { .. } => ExitCode::Device,
         _ => ExitCode::BadInput,
     }
 }

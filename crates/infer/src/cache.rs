@@ -6,8 +6,9 @@ mod host;
 use burn::tensor::{Device, Tensor};
 use terrace_config::Architecture;
 use terrace_kernels::host::is_host;
+use terrace_model::Precision;
 
-use self::device::DeviceCache;
+use self::device::{DeviceCache, DevicePlan};
 use self::host::HostCache;
 
 /// New positions of one sequence.
@@ -39,12 +40,19 @@ pub(crate) enum Cache {
     Device(DeviceCache),
 }
 
+/// Where the rows of a pass go and what they see.
+pub(crate) enum Plan {
+    Host(Vec<Span>),
+    Device(Box<DevicePlan>),
+}
+
 impl Cache {
     pub(crate) fn new(
         architecture: &Architecture,
         slots: usize,
         length: usize,
         device: &Device,
+        precision: Precision,
         composed: bool,
     ) -> Self {
         let shape = CacheShape {
@@ -55,29 +63,42 @@ impl Cache {
             kv_heads: architecture.num_key_value_heads as usize,
             head_dim: architecture.head_dim as usize,
         };
-        if is_host(device) && !composed {
+        if is_host(device) && precision == Precision::F32 && !composed {
             Self::Host(HostCache::new(shape))
         } else {
-            Self::Device(DeviceCache::new(shape, device))
+            Self::Device(DeviceCache::new(shape, device, precision))
         }
     }
 
-    /// Keeps the keys and values of the spans' positions, then attends.
+    /// Prepares a pass over new positions: what is the same for all layers.
+    pub(crate) fn plan(&self, spans: Vec<Span>) -> Plan {
+        match self {
+            Self::Host(_) => Plan::Host(spans),
+            Self::Device(cache) => Plan::Device(Box::new(cache.plan(&spans))),
+        }
+    }
+
+    /// Keeps the keys and values of the planned positions, then attends.
     ///
     /// # Shapes
     ///
     /// `q` `[rows, n·h]`, `k` and `v` `[rows, k·h]`, the spans' rows one after the other; gives `[rows, n·h]`.
+    ///
+    /// # Panics
+    ///
+    /// The plan is another cache's.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
-        spans: &[Span],
+        plan: &Plan,
         q: Tensor<2>,
         k: Tensor<2>,
         v: Tensor<2>,
     ) -> Tensor<2> {
-        match self {
-            Self::Host(cache) => cache.attend(layer, spans, q, k, v),
-            Self::Device(cache) => cache.attend(layer, spans, &q, &k, &v),
+        match (self, plan) {
+            (Self::Host(cache), Plan::Host(spans)) => cache.attend(layer, spans, q, k, v),
+            (Self::Device(cache), Plan::Device(plan)) => cache.attend(layer, plan, &q, k, v),
+            _ => unreachable!("a cache is asked with its own plans"),
         }
     }
 

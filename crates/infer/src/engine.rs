@@ -126,8 +126,9 @@ impl Engine {
             end_of_text: options.end_of_text.clone(),
         };
         let device = model.device();
+        let (precision, composed) = (model.precision(), options.composed);
         let cache =
-            Cache::new(&model.architecture, slots, context_length, &device, options.composed);
+            Cache::new(&model.architecture, slots, context_length, &device, precision, composed);
         let runner = Runner::new(model, cache, context_length, options.batch_invariant);
         Self {
             facts,

@@ -1,12 +1,12 @@
 //! New positions through the layers.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use terrace_config::Architecture;
-use terrace_kernels::host::{HostTensor, Rotations, gate_forward, is_host, rotate};
+use terrace_kernels::host::{HostTensor, Rotations, gate_forward, holds_f32, rotate};
 use terrace_kernels::{RopeTable, rms_norm, rope, swiglu};
 use terrace_model::{FrozenLayer, FrozenLm};
 
-use crate::cache::{Cache, Span};
+use crate::cache::{Cache, Plan, Span};
 
 /// A model, its cache, and how rows are put together.
 pub(crate) struct Runner {
@@ -20,7 +20,7 @@ pub(crate) struct Runner {
 
 /// Rows that go through the operations together.
 struct Rows {
-    spans: Vec<Span>,
+    plan: Plan,
     x: Tensor<2>,
     turns: Turns,
 }
@@ -62,8 +62,8 @@ impl Runner {
         let epsilon = self.model.architecture.rms_norm_eps;
         let of = |x: Tensor<2>| {
             let normed = rms_norm(x, self.model.norm.clone(), epsilon);
-            let logits = self.model.lm_head.forward(normed).into_data();
-            logits.try_to_vec::<f32>().expect("logits are f32")
+            let logits = self.model.lm_head.forward(normed).cast(FloatDType::F32);
+            logits.into_data().try_to_vec::<f32>().expect("logits are f32")
         };
         if self.row_by_row {
             (0..rows).flat_map(|row| of(x.clone().narrow(0, row, 1))).collect()
@@ -98,14 +98,14 @@ impl Runner {
         let positions = spans.iter().flat_map(|span| span.start..span.start + span.count);
         let positions = integers(positions.map(|position| position as i32).collect());
         let (cos, sin) = self.rope.lookup(positions, [1, count]);
-        let turns = if is_host(&self.device) {
+        let turns = if holds_f32(&x) {
             let half = cos.dims()[3];
             let host = |x: Tensor<4>| HostTensor::new(x).to_vec();
             Turns::Host(Rotations { cos: host(cos), sin: host(sin), half })
         } else {
             Turns::Device(Box::new([cos, sin]))
         };
-        Rows { spans, x, turns }
+        Rows { plan: self.cache.plan(spans), x, turns }
     }
 }
 
@@ -123,7 +123,7 @@ fn run_layer(
     let q = turn(layer.q_proj.forward(normed.clone()), &rows.turns, head);
     let k = turn(layer.k_proj.forward(normed.clone()), &rows.turns, head);
     let v = layer.v_proj.forward(normed);
-    let x = x + layer.o_proj.forward(cache.attend(index, &rows.spans, q, k, v));
+    let x = x + layer.o_proj.forward(cache.attend(index, &rows.plan, q, k, v));
     let normed = rms_norm(x.clone(), layer.post_attention_layernorm.clone(), epsilon);
     let (gate, up) = (layer.gate_proj.forward(normed.clone()), layer.up_proj.forward(normed));
     rows.x = x + layer.down_proj.forward(gated(gate, up));
@@ -142,9 +142,9 @@ fn turn(x: Tensor<2>, turns: &Turns, head: usize) -> Tensor<2> {
 }
 
 fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    let (device, shape) = (gate.device(), gate.dims());
-    if !is_host(&device) {
+    if !holds_f32(&gate) {
         return swiglu(gate, up);
     }
+    let (device, shape) = (gate.device(), gate.dims());
     gate_forward(&HostTensor::new(gate), &HostTensor::new(up)).into_tensor(shape, &device)
 }

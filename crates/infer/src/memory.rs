@@ -2,7 +2,15 @@
 
 use terrace_base::Dtype;
 use terrace_config::Architecture;
+use terrace_model::Precision;
 use terrace_model::hf::Quantization;
+
+/// What a device's driver, its kernels and the tensors of a pass take beside weights and cache.
+///
+/// # Units
+///
+/// Bytes.
+pub const RESERVED_BYTES: u64 = 3 << 29;
 
 /// How the weights are stored. What is in fewer than four bytes has norms and embedding in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +38,23 @@ pub fn weights_bytes(architecture: &Architecture, format: WeightFormat) -> u64 {
             let lm_head = !architecture.tie_word_embeddings;
             Quantization { lm_head }.weight_bytes(architecture, Dtype::Bf16)
         }
+    }
+}
+
+/// The bytes of the weights of a folder, loaded in a precision: integers are integers in each.
+///
+/// # Units
+///
+/// Bytes.
+#[must_use]
+pub fn loaded_bytes(
+    architecture: &Architecture,
+    quantization: Option<Quantization>,
+    precision: Precision,
+) -> u64 {
+    match quantization {
+        Some(scheme) => scheme.weight_bytes(architecture, precision.dtype()),
+        None => precision.bytes() * architecture.parameter_count(),
     }
 }
 
@@ -102,6 +127,22 @@ mod tests {
         assert!(beside(WeightFormat::Int8) >= 32, "{}", beside(WeightFormat::Int8));
         assert_eq!([beside(WeightFormat::Bf16), beside(WeightFormat::Int8)], [16, 36]);
         assert_eq!(beside(WeightFormat::F32), 0);
+    }
+
+    #[test]
+    fn what_is_loaded_is_what_the_formats_say() {
+        let yi = yi_9b();
+        let integers = Some(Quantization { lm_head: true });
+        for (quantization, precision, format) in [
+            (None, Precision::F32, WeightFormat::F32),
+            (None, Precision::Bf16, WeightFormat::Bf16),
+            (integers, Precision::Bf16, WeightFormat::Int8),
+        ] {
+            let loaded = loaded_bytes(&yi, quantization, precision);
+            assert_eq!(loaded, weights_bytes(&yi, format));
+        }
+        let wide = loaded_bytes(&yi, integers, Precision::F32);
+        assert!(wide - weights_bytes(&yi, WeightFormat::Int8) == 2 * (64000 + 97) * 4096);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use terrace_completion::{
     complete_all,
 };
 use terrace_infer::{Engine, EngineOptions};
-use terrace_kernels::{Int8Matrix, RopeTable};
-use terrace_model::{Architecture, CausalLm, FrozenLm, Linear, SequenceContext, initialize};
+use terrace_kernels::{Int8Matrix, Int8Tensor, RopeTable};
+use terrace_model::{
+    Architecture, CausalLm, FrozenLm, Linear, Precision, SequenceContext, initialize,
+};
 use terrace_tokenizer::Tokenizer;
 
 fn architecture() -> Architecture {
@@ -364,13 +366,101 @@ fn eight_bit_weights_answer_as_their_values_do_and_are_as_invariant() {
     for (request, expected) in mixed().into_iter().zip(&together) {
         assert_eq!(&one(&mut alone, request), expected);
     }
-    let scores = |model: FrozenLm| {
-        let requests = (0..6).map(|i| Request::score(&tokens(i, 40), &tokens(10 + i, 9))).collect();
-        let answers = ask(&mut Engine::new(model, None, options()), requests);
-        let scores = answers.into_iter().flat_map(|answer| answer.prompt_scores);
-        scores.map(|score| score.log_probability).collect::<Vec<f32>>()
-    };
-    for (a, b) in scores(integers).into_iter().zip(scores(floats)) {
-        assert!((a - b).abs() < 2e-4, "{a} {b}");
+    let scores = [integers, floats].map(|model| scores(model, options()));
+    assert!(largest_difference(&scores[0], &scores[1]) < 2e-4);
+}
+
+/// The scores of some continuations, request by request.
+fn scores(model: impl Into<FrozenLm>, options: EngineOptions) -> Vec<f32> {
+    let requests = (0..6).map(|i| Request::score(&tokens(i, 40), &tokens(10 + i, 9))).collect();
+    let answers = ask(&mut Engine::new(model, None, options), requests);
+    let scores = answers.into_iter().flat_map(|answer| answer.prompt_scores);
+    scores.map(|score| score.log_probability).collect()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The numbers of the weights rounded to bf16, in f32: what a model in bf16 differs from by its
+/// activations alone.
+fn with_rounded_weights(model: FrozenLm) -> FrozenLm {
+    let device = Device::flex();
+    model.placed(&device, Precision::Bf16).placed(&device, Precision::F32)
+}
+
+#[test]
+fn bf16_answers_nearly_as_f32_does() {
+    let frozen = FrozenLm::from(model());
+    let narrow = frozen.clone().placed(&Device::flex(), Precision::Bf16);
+    assert_eq!(narrow.precision(), Precision::Bf16);
+    let wide = scores(with_rounded_weights(frozen), options());
+    let narrow = scores(narrow, options());
+    // Log-probabilities between about -2 and -15; a bf16 number has eight bits.
+    let difference = largest_difference(&wide, &narrow);
+    assert!(difference < 0.25, "{difference}");
+    let mean = wide.iter().zip(&narrow).map(|(a, b)| (a - b).abs()).sum::<f32>() / 54.0;
+    assert!(mean < 0.05, "{mean}");
+    assert_ne!(wide, narrow, "the activations were rounded");
+}
+
+#[test]
+fn bf16_generates_the_same_whatever_the_batch_where_it_is_certain() {
+    let narrow = || FrozenLm::from(model()).placed(&Device::flex(), Precision::Bf16);
+    let requests: Vec<Request> = (0..5)
+        .map(|i| Request { top: 2, ..Request::greedy(tokens(i, 3 + 17 * i as usize), 12) })
+        .collect();
+    let together = ask(&mut Engine::new(narrow(), None, options()), requests.clone());
+    for (request, together) in requests.into_iter().zip(together) {
+        let slots = EngineOptions { slots: 1, ..options() };
+        let alone = one(&mut Engine::new(narrow(), None, slots), request);
+        for (a, b) in alone.tokens.iter().zip(&together.tokens) {
+            if a.token != b.token {
+                assert!(a.top[0].1 - a.top[1].1 < 0.25, "{a:?} {b:?}");
+                break;
+            }
+            assert!((a.log_probability - b.log_probability).abs() < 0.25);
+        }
+    }
+}
+
+#[test]
+fn eight_bit_weights_on_a_device_answer_as_their_values_do() {
+    let (integers, floats) = rounded();
+    let device = Device::flex();
+    let mut resident = integers;
+    for linear in linears(&mut resident) {
+        let Linear::Int8(matrix) = &*linear else { panic!("they were rounded") };
+        *linear = Linear::Int8OnDevice(Box::new(Int8Tensor::new(matrix, &device)));
+    }
+    let composed = EngineOptions { composed: true, ..options() };
+    let exact = scores(floats.clone(), options());
+    assert!(largest_difference(&exact, &scores(resident, composed)) < 2e-4);
+
+    // In bf16 the integers are brought to the device, and become bf16 for the product.
+    let (integers, _) = rounded();
+    let mut narrow = integers.placed(&device, Precision::Bf16);
+    assert!(linears(&mut narrow).iter().all(|linear| matches!(linear, Linear::Int8OnDevice(_))));
+    let difference = largest_difference(&exact, &scores(narrow, options()));
+    assert!(difference > 0.0 && difference < 0.3, "{difference}");
+}
+
+#[test]
+fn slots_that_rest_between_busy_ones_do_no_harm() {
+    // Short answers leave slots free between long ones, in every order.
+    let composed = EngineOptions { composed: true, slots: 5, ..options() };
+    let lengths = [12, 2, 20, 1, 30, 3, 25, 4];
+    let requests: Vec<Request> =
+        (0..).zip(lengths).map(|(i, new)| Request::greedy(tokens(i, 9), new)).collect();
+    let together = ask(&mut engine(composed.clone()), requests.clone());
+    for (request, together) in requests.into_iter().zip(together) {
+        let alone = one(&mut engine(EngineOptions { slots: 1, ..composed.clone() }), request);
+        for (a, b) in alone.tokens.iter().zip(&together.tokens) {
+            assert!((a.log_probability - b.log_probability).abs() < 2e-3, "{a:?} {b:?}");
+            if a.token != b.token {
+                break;
+            }
+        }
     }
 }

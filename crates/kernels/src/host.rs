@@ -40,7 +40,7 @@ pub use int8::{
 pub use norm::{norm_backward, norm_forward, norm_scale};
 pub use product::{Matrix, MatrixMut, Threads, multiply};
 pub use rotation::{Rotations, rotate};
-pub use tensor::{HostTensor, is_host};
+pub use tensor::{HostTensor, holds_f32, is_host};
 
 pub(crate) use cross_entropy::cross_entropy_rows;
 pub(crate) use update::{adamw, square_sum};

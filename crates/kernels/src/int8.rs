@@ -261,7 +261,7 @@ impl Int8Matrix {
     ///
     /// In the host's memory few rows are multiplied without bringing the weights to f32, and many
     /// a tile of weights at a time. Elsewhere the weights are brought to f32 and to the device for
-    /// every call, which is slow.
+    /// every call: [`Int8Tensor`](crate::Int8Tensor) is for other devices.
     ///
     /// # Shapes
     ///

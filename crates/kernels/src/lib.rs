@@ -8,8 +8,11 @@
 mod adamw;
 mod attention;
 mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod host;
 mod int8;
+mod int8_tensor;
 mod norm;
 mod rope;
 
@@ -17,24 +20,26 @@ pub use adamw::{AdamW, Moments, accumulate, adamw_step, square_sums};
 pub use attention::{AttentionMask, causal_attention};
 pub use cross_entropy::{LinearCrossEntropy, linear_cross_entropy};
 pub use int8::{Int8Error, Int8Matrix, int8_blocks, int8_linear, int8_quantize};
+pub use int8_tensor::Int8Tensor;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, rope};
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
+use burn::tensor::{FloatDType, Tensor};
 
-/// Gates the MLP: `silu(gate) * up`.
+/// Gates the MLP: `silu(gate) * up`, computed in f32.
 ///
 /// # Shapes
 ///
-/// Both `[rows, f]`.
+/// Both `[rows, f]`; gives what they are, of their element type.
 ///
 /// # Source
 ///
 /// SwiGLU (Shazeer 2020, arXiv 2002.05202), as Llama uses it.
 #[must_use]
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    silu(gate) * up
+    let dtype = gate.dtype();
+    (silu(gate.cast(FloatDType::F32)) * up.cast(FloatDType::F32)).cast(dtype)
 }
 
 /// Multiplies rows by a weight matrix stored as Hugging Face stores it: `x · wᵀ`.

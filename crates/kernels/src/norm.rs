@@ -1,14 +1,16 @@
 //! Root-mean-square normalisation.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
-use crate::host::{Buffer, HostTensor, is_host, norm_backward, norm_forward, norm_scale};
+use crate::host::{
+    Buffer, HostTensor, holds_f32, is_host, norm_backward, norm_forward, norm_scale,
+};
 
 /// Scales each row to unit root mean square, then by `weight`.
 ///
 /// # Shapes
 ///
-/// `x` `[rows, d]`, `weight` `[1, d]`.
+/// `x` `[rows, d]`, `weight` `[1, d]`; gives what `x` is, of its element type.
 ///
 /// # Source
 ///
@@ -16,14 +18,17 @@ use crate::host::{Buffer, HostTensor, is_host, norm_backward, norm_forward, norm
 /// `LlamaRMSNorm` has it.
 #[must_use]
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, epsilon: f64) -> Tensor<2> {
-    let device = x.device();
-    if is_host(&device) {
-        let (shape, x, weight) = (x.dims(), HostTensor::new(x), HostTensor::new(weight));
+    if holds_f32(&x) {
+        let (device, shape) = (x.device(), x.dims());
+        let (x, weight) = (HostTensor::new(x), HostTensor::new(weight));
         return norm_forward(&x, &norm_scale(&x, shape[1], epsilon), &weight)
             .into_tensor(shape, &device);
     }
+    let dtype = x.dtype();
+    // NUMERICS: in f32 whatever comes in and goes out.
+    let (x, weight) = (x.cast(FloatDType::F32), weight.cast(FloatDType::F32));
     let mean_square = x.clone().square().mean_dim(1);
-    x * (mean_square + epsilon).sqrt().recip() * weight
+    (x * (mean_square + epsilon).sqrt().recip() * weight).cast(dtype)
 }
 
 /// The gradients of [`rms_norm`] with respect to `x` and `weight`, given that of its result.

@@ -1,6 +1,6 @@
 //! Rotary position embedding, half-split as Hugging Face's Llama has it.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 /// Cosines and sines of every position and frequency.
 #[derive(Clone, Debug)]
@@ -52,18 +52,19 @@ impl RopeTable {
 ///
 /// # Shapes
 ///
-/// `x` `[b, t, n, h]`; `cos` and `sin` `[b, t, 1, h/2]`.
+/// `x` `[b, t, n, h]`; `cos` and `sin` `[b, t, 1, h/2]`, f32; gives what `x` is, of its element type.
 ///
 // PARITY: element `i` is paired with `i + h/2` (Hugging Face `rotate_half`), not with its
 // neighbour as in Burn's own `RotaryEncoding`.
 #[must_use]
 pub fn rope(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
-    let half = x.dims()[3] / 2;
+    let (half, dtype) = (x.dims()[3] / 2, x.dtype());
+    let x = x.cast(FloatDType::F32);
     let first = x.clone().narrow(3, 0, half);
     let second = x.narrow(3, half, half);
     let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
     let rotated_second = second * cos + first * sin;
-    Tensor::cat(vec![rotated_first, rotated_second], 3)
+    Tensor::cat(vec![rotated_first, rotated_second], 3).cast(dtype)
 }
 
 #[cfg(test)]

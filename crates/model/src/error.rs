@@ -112,6 +112,16 @@ pub enum Error {
         /// What is wrong, with its place.
         source: terrace_kernels::Int8Error,
     },
+    /// The device did not take the weights.
+    #[error("{path}: the device did not take tensor `{name}`: {reason}")]
+    Device {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's key.
+        name: String,
+        /// What the backend said.
+        reason: String,
+    },
 }
 
 impl Error {

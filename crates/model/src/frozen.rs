@@ -7,7 +7,8 @@ use terrace_kernels::{causal_attention, rms_norm, rope, swiglu};
 
 use crate::context::{Composed, Form, Fused};
 use crate::{
-    CausalLm, Error, Layer, Linear, ParameterSpec, Segment, SequenceContext, segment_specs,
+    CausalLm, Error, Layer, Linear, ParameterSpec, Precision, Segment, SequenceContext,
+    segment_specs,
 };
 
 /// A causal language model for inference: [`CausalLm`](crate::CausalLm) with products of either
@@ -41,7 +42,8 @@ pub struct FrozenLayer {
     pub down_proj: Linear,
 }
 
-/// Builds a model from functions that give each norm or table, and each product.
+/// Builds a model from functions that give each norm or table, and each product, in the order in
+/// which they are in the model.
 pub(crate) fn assemble(
     architecture: &Architecture,
     float: impl Fn(&ParameterSpec) -> Tensor<2>,
@@ -108,6 +110,55 @@ impl FrozenLm {
         self.embed_tokens.device()
     }
 
+    /// The format of weights, activations and cache.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        Precision::of(self.embed_tokens.dtype())
+    }
+
+    /// The bytes of weights that the pass of a single token reads: all of them, of the embedding a row.
+    #[must_use]
+    pub fn bytes_per_pass(&self) -> u64 {
+        let linears = self.layers.iter().flat_map(FrozenLayer::linears).chain([&self.lm_head]);
+        linears.map(|linear| linear.bytes() as u64).sum()
+    }
+
+    /// Brings the model to a device in a precision, a tensor at a time: of the model as it was each is
+    /// given up before the next is brought over.
+    ///
+    /// Integers stay integers.
+    #[must_use]
+    pub fn placed(self, device: &Device, precision: Precision) -> Self {
+        let float = |x: Tensor<2>| place(x, device, precision);
+        let linear = |linear: Linear| match linear {
+            Linear::Float(weight) => Linear::Float(float(weight)),
+            Linear::Int8(matrix) => Linear::int8(matrix, device, precision),
+            Linear::Int8OnDevice(weight) => Linear::Int8OnDevice(weight),
+        };
+        let is_tied = self.architecture.tie_word_embeddings;
+        let embed_tokens = float(self.embed_tokens);
+        let lm_head =
+            if is_tied { Linear::Float(embed_tokens.clone()) } else { linear(self.lm_head) };
+        let layer = |layer: FrozenLayer| FrozenLayer {
+            input_layernorm: float(layer.input_layernorm),
+            q_proj: linear(layer.q_proj),
+            k_proj: linear(layer.k_proj),
+            v_proj: linear(layer.v_proj),
+            o_proj: linear(layer.o_proj),
+            post_attention_layernorm: float(layer.post_attention_layernorm),
+            gate_proj: linear(layer.gate_proj),
+            up_proj: linear(layer.up_proj),
+            down_proj: linear(layer.down_proj),
+        };
+        Self {
+            architecture: self.architecture,
+            embed_tokens,
+            layers: self.layers.into_iter().map(layer).collect(),
+            norm: float(self.norm),
+            lm_head,
+        }
+    }
+
     /// The final hidden states, normed: what the output projection is applied to.
     ///
     /// # Shapes
@@ -123,7 +174,33 @@ impl FrozenLm {
     }
 }
 
+/// Brings floats to a device in a precision, by way of the host.
+fn place(x: Tensor<2>, device: &Device, precision: Precision) -> Tensor<2> {
+    let here = x.device() == *device;
+    if here {
+        return x.cast(precision.float());
+    }
+    // What is brought over is in its final format.
+    let data = x.into_data().convert_dtype(precision.float().into());
+    let dtype = data.dtype();
+    Tensor::from_data(data, (device, dtype))
+}
+
 impl FrozenLayer {
+    /// The linear products, in the order of their names in a folder.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        [
+            &self.q_proj,
+            &self.k_proj,
+            &self.v_proj,
+            &self.o_proj,
+            &self.gate_proj,
+            &self.up_proj,
+            &self.down_proj,
+        ]
+        .into_iter()
+    }
+
     /// Adds the layer's attention and MLP to the residual stream.
     ///
     /// # Shapes

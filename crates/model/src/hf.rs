@@ -11,9 +11,9 @@ mod save;
 mod special;
 mod write;
 
-pub use describe::{Summary, WeightFile, describe};
+pub use describe::{Summary, WeightFile, architecture, describe};
 pub use folder::{Folder, companions};
-pub use frozen::load_frozen;
+pub use frozen::{load_frozen, load_frozen_in};
 pub use load::{load, widen};
 pub use quantization::{Quantization, scale_name, scale_shape};
 pub use save::{SaveOptions, save};

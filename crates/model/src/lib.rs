@@ -13,6 +13,8 @@ mod initialize;
 mod layer;
 mod linear;
 mod parameters;
+mod precision;
+mod random;
 
 pub use causal_lm::{CausalLm, Segment};
 pub use context::SequenceContext;
@@ -22,4 +24,5 @@ pub use initialize::initialize;
 pub use layer::{Layer, LayerTape};
 pub use linear::Linear;
 pub use parameters::{Initializer, ParameterSpec, parameter_specs, segment_specs};
+pub use precision::Precision;
 pub use terrace_config::Architecture;

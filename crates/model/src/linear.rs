@@ -1,8 +1,10 @@
-//! A linear product whose weights have one of two forms.
+//! A linear product whose weights have one of three forms.
 
 use burn::tensor::Tensor;
-use terrace_kernels::host::{HostTensor, is_host, linear_forward};
-use terrace_kernels::{Int8Matrix, linear};
+use terrace_kernels::host::{HostTensor, holds_f32, is_host, linear_forward};
+use terrace_kernels::{Int8Matrix, Int8Tensor, linear};
+
+use crate::Precision;
 
 /// The weights of a linear product, `[out, in]`, that are only read.
 #[derive(Clone, Debug)]
@@ -11,20 +13,33 @@ pub enum Linear {
     Float(Tensor<2>),
     /// Eight-bit integers with scales, in the host's memory.
     Int8(Int8Matrix),
+    /// Eight-bit integers with scales, on a device.
+    Int8OnDevice(Box<Int8Tensor>),
 }
 
 impl Linear {
+    /// Puts integers where products of this precision on this device read them.
+    #[must_use]
+    pub fn int8(matrix: Int8Matrix, device: &burn::tensor::Device, precision: Precision) -> Self {
+        if is_host(device) && precision == Precision::F32 {
+            Self::Int8(matrix)
+        } else {
+            Self::Int8OnDevice(Box::new(Int8Tensor::new(&matrix, device)))
+        }
+    }
+
     /// Multiplies rows by the transposed weights.
     ///
     /// # Shapes
     ///
-    /// `x` `[rows, in]`; gives `[rows, out]`.
+    /// `x` `[rows, in]`; gives `[rows, out]`, of the same element type.
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Float(weight) if is_host(&x.device()) => on_host(x, weight),
+            Self::Float(weight) if holds_f32(&x) => on_host(x, weight),
             Self::Float(weight) => linear(x, weight.clone()),
             Self::Int8(weight) => weight.linear(x),
+            Self::Int8OnDevice(weight) => weight.linear(x),
         }
     }
 
@@ -34,15 +49,17 @@ impl Linear {
         match self {
             Self::Float(weight) => weight.dims(),
             Self::Int8(weight) => weight.shape(),
+            Self::Int8OnDevice(weight) => weight.shape(),
         }
     }
 
-    /// The bytes that every product reads: floats are f32, integers have their scales.
+    /// The bytes that every product reads; integers have their scales.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Float(weight) => 4 * weight.dims().iter().product::<usize>(),
+            Self::Float(weight) => weight.dtype().size() * weight.dims().iter().product::<usize>(),
             Self::Int8(weight) => weight.bytes(),
+            Self::Int8OnDevice(weight) => weight.bytes(),
         }
     }
 }

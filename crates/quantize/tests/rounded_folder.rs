@@ -73,7 +73,7 @@ fn assert_same_but_rounded(model: &CausalLm, found: &FrozenLm, lm_head: bool) {
     match &found.lm_head {
         head if lm_head => assert_rounded(head, &model.output_projection()),
         Linear::Float(head) => assert_eq!(values(head), values(&model.output_projection())),
-        Linear::Int8(_) => panic!("it was to stay"),
+        Linear::Int8(_) | Linear::Int8OnDevice(_) => panic!("it was to stay"),
     }
 }
 

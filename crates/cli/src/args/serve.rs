@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use terrace_config::DeviceChoice;
+use terrace_model::Precision;
 
 use super::parse::parse_device;
 
@@ -46,4 +47,7 @@ pub(crate) struct ServeArgs {
     /// The device: cpu, cuda, cuda:1, wgpu
     #[arg(long, value_parser = parse_device, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
+    /// The format of weights, activations and cache: f32 or bf16; if not given, bf16 on cuda, else f32
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) precision: Option<Precision>,
 }

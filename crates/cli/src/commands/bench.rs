@@ -1,5 +1,6 @@
 //! `terrace bench`: speed and memory, measured.
 
+mod inference;
 mod int8;
 mod plateau;
 mod train;
@@ -15,5 +16,20 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliErr
         BenchVerb::Train(args) => train::run(&args, context),
         BenchVerb::Plateau(args) => plateau::run(&args, context),
         BenchVerb::Int8(args) => int8::run(&args, context),
+        BenchVerb::Decode(args) => inference::decode::run(&args, context),
+        BenchVerb::Prefill(args) => inference::prefill::run(&args, context),
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The resident set of this process: `VmRSS:` as it is, `VmHWM:` the largest so far.
+fn resident_bytes(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }

@@ -9,8 +9,9 @@ use terrace_config::load_task;
 use terrace_eval::contamination::Flagged;
 use terrace_eval::{Evaluation, ItemRecord, Observer, Report, Settings};
 use terrace_infer::{Counts, Engine, EngineOptions};
+use terrace_model::Precision;
 
-use super::model::{self, LoadedModel};
+use super::model::{self, FoundModel, Room};
 use crate::args::EvalArgs;
 use crate::context::Context;
 use crate::device;
@@ -84,16 +85,20 @@ pub(crate) fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode, CliErr
     // What is wrong with tasks is told before a large model is loaded.
     let evaluation = Evaluation::prepare(settings)?;
     let device = device::open(args.device, context)?;
-    let loaded = model::load(&args.model, &device)?;
-    let evaluation = evaluation.of_model(name(args, &loaded)?);
+    let precision = device::precision(args.precision, args.device, &device)?;
+    let found = model::locate(&args.model)?;
+    let (slots, length) = (usize::from(args.batch), found.context_length(args.context)?);
+    let needed = Room { device: args.device, precision, slots, length };
+    found.refuse_what_does_not_fit(needed, context)?;
+    let evaluation = evaluation.of_model(name(args, &found, precision)?);
+    let loaded = found.load(&device, precision)?;
     let options = EngineOptions {
-        slots: usize::from(args.batch),
-        context_length: model::context_length(args.context, &loaded.model.architecture)?,
+        slots,
+        context_length: length,
         batch_invariant: args.batch_invariant,
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
     };
-    model::refuse_cache(args.device, &loaded.model.architecture, &options)?;
     let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer.clone()), options);
     let started = Instant::now();
     let mut watch = Watch { context, progress: None };
@@ -105,8 +110,8 @@ pub(crate) fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode, CliErr
 }
 
 /// What the model is called in the log.
-fn name(args: &EvalArgs, loaded: &LoadedModel) -> Result<String, CliError> {
-    Ok(model::asked_as(loaded.fingerprint(&args.model)?, args.device, args.batch_invariant))
+fn name(args: &EvalArgs, found: &FoundModel, precision: Precision) -> Result<String, CliError> {
+    Ok(model::asked_as(found.fingerprint()?, args.device, precision, args.batch_invariant))
 }
 
 /// A bar for each task.

@@ -14,6 +14,7 @@ use terrace_config::{
 use terrace_eval::sandbox::Sandbox;
 use terrace_eval::{ItemRecord, Observer, Report, Settings};
 use terrace_infer::{Engine, EngineOptions};
+use terrace_model::Precision;
 use terrace_tokenizer::Tokenizer;
 use terrace_train::{Asked, Evaluator, Scores, StopFlag, TaskScore};
 
@@ -173,7 +174,9 @@ impl Evaluator for TaskEvaluator<'_> {
         &mut self,
         asked: &Asked<'_>,
     ) -> Result<Option<Scores>, Box<dyn Error + Send + Sync>> {
-        let asked_as = model::asked_as(asked.digest, self.device, self.config.batch_invariant);
+        let invariant = self.config.batch_invariant;
+        // A run's weights are f32, and its engine computes in f32.
+        let asked_as = model::asked_as(asked.digest, self.device, Precision::F32, invariant);
         let Some(report) = self.report(asked, &asked_as)? else { return Ok(None) };
         let score = |task: &terrace_eval::TaskReport| {
             let own = task.metrics.get(&task.metric);

@@ -14,7 +14,7 @@ use terrace_tokenizer::Tokenizer;
 
 use self::drive::{Speed, drive};
 use self::prompts::{Prompt, read};
-use super::model;
+use super::model::{self, Room};
 use crate::args::GenerateArgs;
 use crate::context::Context;
 use crate::device;
@@ -63,19 +63,23 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
     }
     let output = args.output.as_deref().map(create).transpose()?;
     let device = device::open(args.device, context)?;
-    let loaded = model::load(&args.model, &device)?;
-    let room = loaded.model.architecture.max_position_embeddings as usize;
-    let requests = requests(args, &prompts, &loaded.tokenizer, room)?;
+    let precision = device::precision(args.precision, args.device, &device)?;
+    let found = model::locate(&args.model)?;
+    let room = found.architecture.max_position_embeddings as usize;
+    let requests = requests(args, &prompts, &found.tokenizer, room)?;
     let longest =
         requests.iter().map(|request| request.prompt.len().saturating_add(request.max_new_tokens));
     let options = EngineOptions {
         slots: usize::from(args.batch).min(requests.len()).max(1),
         context_length: longest.max().unwrap_or(1).clamp(1, room),
         batch_invariant: args.batch_invariant,
-        end_of_text: loaded.end_of_text,
+        end_of_text: found.end_of_text.clone(),
         ..EngineOptions::default()
     };
-    model::refuse_cache(args.device, &loaded.model.architecture, &options)?;
+    let (slots, length) = (options.slots, options.context_length);
+    let needed = Room { device: args.device, precision, slots, length };
+    found.refuse_what_does_not_fit(needed, context)?;
+    let loaded = found.load(&device, precision)?;
     let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     if args.prompt.is_some() {
         single(&mut engine, &prompts[0], requests, context)

@@ -5,20 +5,37 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use terrace_base::{Fingerprint, FingerprintHasher, format_bytes};
-use terrace_checkpoint::RunLayout;
-use terrace_config::{Architecture, DeviceChoice};
-use terrace_infer::EngineOptions;
-use terrace_infer::memory::cache_bytes;
-use terrace_model::{FrozenLm, hf};
+use terrace_checkpoint::{Checkpoint, RunLayout};
+use terrace_config::{Architecture, DeviceChoice, RunConfig};
+use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes};
+use terrace_model::hf::{self, Quantization};
+use terrace_model::{FrozenLm, Precision};
 use terrace_tokenizer::Tokenizer;
 use terrace_train::History;
 
 use super::export::{find, run_directory};
+use crate::context::Context;
+use crate::device;
 use crate::error::CliError;
-use crate::machine;
 
 /// The context where nobody says how long, if the model has room for it.
 const CONTEXT: usize = 4096;
+
+/// A model that was found, and is not loaded yet.
+pub(super) struct FoundModel {
+    place: Place,
+    pub(super) architecture: Architecture,
+    quantization: Option<Quantization>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// The tokens that end a text.
+    pub(super) end_of_text: Vec<u32>,
+}
+
+/// Where the weights are.
+enum Place {
+    Folder(PathBuf),
+    Run(Box<(RunConfig, RunLayout, Checkpoint)>),
+}
 
 /// A model with what belongs to it.
 pub(super) struct LoadedModel {
@@ -26,16 +43,32 @@ pub(super) struct LoadedModel {
     pub(super) tokenizer: Arc<Tokenizer>,
     /// The tokens that end a text.
     pub(super) end_of_text: Vec<u32>,
-    /// The digest of the state that a checkpoint holds.
-    state: Option<Fingerprint>,
 }
 
-/// Loads a Hugging Face folder, of floats or of eight-bit integers, the newest valid checkpoint of a run, or a checkpoint.
-pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError> {
+/// Where a model is to work, and on how much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) device: DeviceChoice,
+    pub(super) precision: Precision,
+    /// The sequences at once.
+    pub(super) slots: usize,
+    /// The tokens of each, at most.
+    pub(super) length: usize,
+}
+
+/// Finds a Hugging Face folder, of floats or of eight-bit integers, the newest valid checkpoint of a run, or a
+/// checkpoint.
+pub(super) fn locate(path: &Path) -> Result<FoundModel, CliError> {
     if path.join("config.json").is_file() {
         let (tokenizer, end_of_text) = tokenizer(&path.join("tokenizer.json"), path)?;
-        let model = hf::load_frozen(path, device)?;
-        return Ok(LoadedModel { model, tokenizer, end_of_text, state: None });
+        let hf::Summary { architecture, quantization, .. } = hf::describe(path)?;
+        return Ok(FoundModel {
+            architecture,
+            quantization,
+            place: Place::Folder(path.to_owned()),
+            tokenizer,
+            end_of_text,
+        });
     }
     let layout = RunLayout::new(run_directory(path));
     if !layout.is_run() {
@@ -51,10 +84,121 @@ pub(super) fn load(path: &Path, device: &Device) -> Result<LoadedModel, CliError
     let beside = file.parent().map(Path::to_owned).unwrap_or_default();
     let (tokenizer, end_of_text) = tokenizer(&file, &beside)?;
     let checkpoint = find(path, &layout)?;
-    let model = terrace_train::load_weights(&config, &layout, &checkpoint, device)
-        .map_err(super::training::train_error)?;
-    let state = Some(checkpoint.state_digest());
-    Ok(LoadedModel { model: model.into(), tokenizer, end_of_text, state })
+    Ok(FoundModel {
+        architecture: architecture(&config, &layout)?,
+        quantization: None,
+        place: Place::Run(Box::new((config, layout, checkpoint))),
+        tokenizer,
+        end_of_text,
+    })
+}
+
+/// The shape of a run's model.
+fn architecture(config: &RunConfig, layout: &RunLayout) -> Result<Architecture, CliError> {
+    let model = &config.model;
+    let folder = match &model.upscale {
+        Some(_) => Some(layout.upscaled()),
+        None => model.path.clone(),
+    };
+    match (folder, &model.architecture) {
+        (Some(folder), _) => Ok(hf::describe(&folder)?.architecture),
+        (None, Some(architecture)) => Ok(architecture.clone()),
+        (None, None) => unreachable!("a checked configuration names a model"),
+    }
+}
+
+impl FoundModel {
+    /// What tells this model from others: a hash of the checkpoint's state, or of the folder's weights
+    /// and of how they are meant. Reads the whole folder.
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint, CliError> {
+        match &self.place {
+            Place::Run(run) => Ok(run.2.state_digest()),
+            Place::Folder(path) => {
+                folder_fingerprint(path).map_err(|error| CliError::read(path, error))
+            }
+        }
+    }
+
+    /// The most tokens of a sequence: what was asked for, or what is usual and the model has room for.
+    pub(super) fn context_length(&self, asked: Option<usize>) -> Result<usize, CliError> {
+        let room = self.architecture.max_position_embeddings as usize;
+        let length = asked.unwrap_or(CONTEXT.min(room));
+        if length == 0 || length > room {
+            let message =
+                format!("--context: found {length}, expected 1 to {room}, what the model has");
+            return Err(CliError::input(message));
+        }
+        Ok(length)
+    }
+
+    /// Whether weights and cache have room in what is free; where that is not known, the device
+    /// itself says so later.
+    ///
+    /// # Errors
+    ///
+    /// They have not.
+    pub(super) fn refuse_what_does_not_fit(
+        &self,
+        room: Room,
+        context: &Context,
+    ) -> Result<(), CliError> {
+        match device::free_memory(room.device, &context.environment) {
+            Some(free) => self.fits(room, free),
+            None => Ok(()),
+        }
+    }
+
+    fn fits(&self, room: Room, free: u64) -> Result<(), CliError> {
+        let Room { device, precision, slots, length } = room;
+        let cache = cache_bytes(&self.architecture, precision.bytes(), slots as u64, length as u64);
+        let (weights, reserved) = match device {
+            // Integers stay in the mapped files, and the system gives that memory up when it has to.
+            DeviceChoice::Cpu if self.quantization.is_some() => (0, 0),
+            DeviceChoice::Cpu => (loaded_bytes(&self.architecture, None, precision), 0),
+            _ => (loaded_bytes(&self.architecture, self.quantization, precision), RESERVED_BYTES),
+        };
+        if weights + cache + reserved <= free {
+            return Ok(());
+        }
+        let message = format!(
+            "weights in {precision} take {}, keys and values of {slots} sequences of {length} tokens \
+             {}, and {} are free on {device}",
+            format_bytes(weights),
+            format_bytes(cache),
+            format_bytes(free)
+        );
+        let help = match (weights + reserved < free, precision, self.quantization) {
+            (true, ..) => "fewer sequences at once (--batch), or shorter ones",
+            (false, Precision::F32, _) => "--precision bf16 takes half",
+            (false, Precision::Bf16, None) => "`terrace quantize` makes weights of half the size",
+            (false, Precision::Bf16, Some(_)) => "a device with more memory",
+        };
+        Err(CliError::environment(message).with_help(help))
+    }
+
+    /// Loads the weights.
+    pub(super) fn load(
+        self,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<LoadedModel, CliError> {
+        let model = match self.place {
+            Place::Folder(folder) => hf::load_frozen_in(&folder, device, precision)?,
+            Place::Run(run) => {
+                let (config, layout, checkpoint) = *run;
+                // The weights of a run are f32: those in another precision are made of them in the
+                // host's memory, so that the device never holds both.
+                let first = match device::host() {
+                    Some(host) if precision != Precision::F32 => host,
+                    _ => device.clone(),
+                };
+                let model = terrace_train::load_weights(&config, &layout, &checkpoint, &first)
+                    .map_err(super::training::train_error)?;
+                FrozenLm::from(model).placed(device, precision)
+            }
+        };
+        Ok(LoadedModel { model, tokenizer: self.tokenizer, end_of_text: self.end_of_text })
+    }
 }
 
 /// Reads a tokenizer; the folder beside it says which tokens end a text.
@@ -75,23 +219,18 @@ fn no_tokenizer(path: &Path) -> CliError {
     CliError::input(message).with_help("text needs the tokenizer that the model was trained with")
 }
 
-impl LoadedModel {
-    /// What tells this model from others: a hash of the checkpoint's state, or of the folder's weights
-    /// and of how they are meant. Reads the whole folder.
-    pub(super) fn fingerprint(&self, path: &Path) -> Result<Fingerprint, CliError> {
-        match self.state {
-            Some(state) => Ok(state),
-            None => folder_fingerprint(path).map_err(|error| CliError::read(path, error)),
-        }
-    }
-}
-
 /// What a model is called in a log of items: scores that are in it already are those of the same
 /// weights, computed in the same way.
-pub(super) fn asked_as(digest: Fingerprint, device: DeviceChoice, batch_invariant: bool) -> String {
+pub(super) fn asked_as(
+    digest: Fingerprint,
+    device: DeviceChoice,
+    precision: Precision,
+    batch_invariant: bool,
+) -> String {
     let mut hasher = FingerprintHasher::new();
     hasher.update(&digest.0);
     hasher.update(device.to_string().as_bytes());
+    hasher.update(precision.to_string().as_bytes());
     hasher.update(&[u8::from(batch_invariant)]);
     hasher.finish().to_string()
 }
@@ -110,37 +249,43 @@ fn folder_fingerprint(path: &Path) -> std::io::Result<Fingerprint> {
     Ok(hasher.finish())
 }
 
-/// The most tokens of a sequence: what was asked for, or what is usual and the model has room for.
-pub(super) fn context_length(
-    asked: Option<usize>,
-    architecture: &Architecture,
-) -> Result<usize, CliError> {
-    let room = architecture.max_position_embeddings as usize;
-    let length = asked.unwrap_or(CONTEXT.min(room));
-    if length == 0 || length > room {
-        let message =
-            format!("--context: found {length}, expected 1 to {room}, what the model has");
-        return Err(CliError::input(message));
-    }
-    Ok(length)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether the cache has room on the processor; other devices say so themselves.
-pub(super) fn refuse_cache(
-    device: DeviceChoice,
-    architecture: &Architecture,
-    options: &EngineOptions,
-) -> Result<(), CliError> {
-    let (slots, length) = (options.slots as u64, options.context_length as u64);
-    let needed = cache_bytes(architecture, size_of::<f32>() as u64, slots, length);
-    let free = machine::memory().available_bytes;
-    if device != DeviceChoice::Cpu || free == 0 || needed <= free {
-        return Ok(());
+    #[test]
+    fn what_cannot_fit_is_refused_with_a_remedy() {
+        const GIB: u64 = 1 << 30;
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/base");
+        let mut found = locate(&base).unwrap();
+        found.architecture = Architecture {
+            hidden_size: 4096,
+            intermediate_size: 11008,
+            num_hidden_layers: 48,
+            num_attention_heads: 32,
+            num_key_value_heads: 4,
+            head_dim: 128,
+            vocab_size: 64000,
+            max_position_embeddings: 4096,
+            ..found.architecture
+        };
+        let room = |precision, slots| Room {
+            device: DeviceChoice::Cuda(0),
+            precision,
+            slots,
+            length: 4096,
+        };
+        let bf16 = Precision::Bf16;
+        assert!(found.fits(room(bf16, 12), 24 * GIB).is_ok());
+        let help = |found: &FoundModel, room| {
+            found.fits(room, 24 * GIB).unwrap_err().help().unwrap().to_owned()
+        };
+        assert!(help(&found, room(bf16, 17)).contains("--batch"));
+        assert!(help(&found, room(Precision::F32, 1)).contains("bf16"));
+        assert!(found.fits(room(bf16, 1), 17 * GIB).is_err());
+        found.quantization = Some(Quantization { lm_head: true });
+        assert!(found.fits(room(bf16, 32), 24 * GIB).is_ok());
+        let host = Room { device: DeviceChoice::Cpu, ..room(Precision::F32, 1) };
+        assert!(found.fits(host, GIB).is_ok(), "integers stay in their files");
     }
-    let message = format!(
-        "keys and values of {slots} sequences of {length} tokens take {}, and {} are free",
-        format_bytes(needed),
-        format_bytes(free)
-    );
-    Err(CliError::environment(message).with_help("a smaller --batch, or fewer tokens for each"))
 }

@@ -9,7 +9,7 @@ use terrace_infer::{Engine, EngineOptions};
 use terrace_serve::{Settings, Shutdown, Texts};
 use terrace_train::StopFlag;
 
-use super::model;
+use super::model::{self, Room};
 use super::training::signals;
 use crate::args::ServeArgs;
 use crate::context::Context;
@@ -24,15 +24,19 @@ const NOTICE: Duration = Duration::from_millis(50);
 pub(crate) fn run(args: &ServeArgs, context: &Context) -> Result<ExitCode, CliError> {
     let settings = settings(args)?;
     let device = device::open(args.device, context)?;
-    let loaded = model::load(&args.model, &device)?;
+    let precision = device::precision(args.precision, args.device, &device)?;
+    let found = model::locate(&args.model)?;
+    let (slots, length) = (usize::from(args.batch), found.context_length(args.context)?);
+    let needed = Room { device: args.device, precision, slots, length };
+    found.refuse_what_does_not_fit(needed, context)?;
+    let loaded = found.load(&device, precision)?;
     let options = EngineOptions {
-        slots: usize::from(args.batch),
-        context_length: model::context_length(args.context, &loaded.model.architecture)?,
+        slots,
+        context_length: length,
         batch_invariant: args.batch_invariant,
         end_of_text: loaded.end_of_text,
         ..EngineOptions::default()
     };
-    model::refuse_cache(args.device, &loaded.model.architecture, &options)?;
     let tokenizer = loaded.tokenizer.clone();
     let engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
     let stop = StopFlag::default();

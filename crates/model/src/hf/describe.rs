@@ -33,6 +33,15 @@ pub struct WeightFile {
     pub bytes: u64,
 }
 
+/// Reads the shape of a model from `config.json` alone.
+///
+/// # Errors
+///
+/// It cannot be read, or is not of an architecture that Terrace trains.
+pub fn architecture(folder: &Path) -> Result<Architecture, Error> {
+    read_architecture(folder)
+}
+
 /// Reads `config.json` and the headers of the weight files, and checks that the tensors are those
 /// that the configuration calls for.
 ///

@@ -15,6 +15,7 @@ use terrace_train::{
     train_step,
 };
 
+use super::{median, resident_bytes};
 use crate::args::{BenchTrainArgs, Switch};
 use crate::context::Context;
 use crate::device;
@@ -228,19 +229,6 @@ fn micro_batch(rows: usize, t: usize, vocab_size: u64) -> MicroBatch {
 fn batch_name(m: &Measurement) -> String {
     let shape = format!("{}x{}", m.batch_sequences, m.sequence_length);
     if m.micro_batches == 1 { shape } else { format!("{} of {shape}", m.micro_batches) }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The resident set of this process: `VmRSS:` as it is, `VmHWM:` the largest so far.
-fn resident_bytes(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 fn name(recompute: Recompute) -> &'static str {
