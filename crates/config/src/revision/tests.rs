@@ -119,12 +119,22 @@ fn what_is_to_come_may_change() {
         ("stages.1.mixture.b", "3", at(0, 80)),
         ("stages.1.batch", "16", at(0, 80)),
         ("checkpoint.keep_last", "7", at(1, 80)),
-        ("evaluation.every_tokens", "16", at(1, 80)),
     ] {
         let new = with(&[(key, value)]);
         let revision = revise(&old, &new, &standing);
         assert_eq!(refused(&revision), [""; 0], "{key}");
         assert_eq!((revision.changes.len(), &revision.config), (1, &new), "{key}");
+    }
+}
+
+#[test]
+fn an_evaluation_is_no_part_of_what_a_run_computes() {
+    let old = with(&[]);
+    let new = with(&[("evaluation.every_tokens", "16"), ("evaluation.at_start", "false")]);
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        let revision = revise(from, to, &at(1, 80));
+        assert!(!revision.changes.is_empty());
+        assert!(revision.changes.iter().all(|change| change.effect == Effect::Harmless));
     }
 }
 
