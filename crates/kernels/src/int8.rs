@@ -4,13 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use half::f16;
 use rayon::prelude::*;
 
 use crate::host::{
-    Buffer, HostTensor, INT8_BLOCK, Int8View, dequantize, int8_product_by_rows,
-    int8_product_by_tiles, is_host, quantize,
+    Buffer, HostTensor, INT8_BLOCK, Int8View, dequantize, holds_f32, int8_product_by_rows,
+    int8_product_by_tiles, quantize,
 };
 use crate::linear;
 
@@ -300,11 +300,14 @@ impl Int8Matrix {
     ) -> Tensor<2> {
         let (device, [rows, width]) = (x.device(), x.dims());
         assert_eq!(width, self.shape[1], "inner extents");
-        if is_host(&device) {
+        if holds_f32(&x) {
             return on_host(&HostTensor::new(x), self.view())
                 .into_tensor([rows, self.shape[0]], &device);
         }
-        linear(x, Tensor::from_data(TensorData::new(self.dequantize(), self.shape), &device))
+        let weights = TensorData::new(self.dequantize(), self.shape);
+        let weights = Tensor::<2>::from_data(weights, &device);
+        let dtype = FloatDType::from(x.dtype());
+        linear(x, weights.cast(dtype))
     }
 
     fn view(&self) -> Int8View<'_> {

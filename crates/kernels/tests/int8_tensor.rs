@@ -54,6 +54,9 @@ fn products_are_those_of_the_matrix_in_both_formats() {
             let x: Tensor<2> = Tensor::from_data(TensorData::new(values, [rows, inputs]), &device);
             let expected: Vec<f32> = matrix.linear(x.clone()).into_data().try_to_vec().unwrap();
             for (dtype, bound) in [(FloatDType::F32, 1e-5), (FloatDType::BF16, 2e-2)] {
+                // The matrix itself takes any element type too, a slow way.
+                let narrow: Tensor<2> = matrix.linear(x.clone().cast(dtype));
+                assert_eq!(narrow.dtype(), DType::from(dtype));
                 let found = tensor.linear(x.clone().cast(dtype));
                 assert_eq!(found.dtype(), DType::from(dtype));
                 assert_eq!(found.dims(), [rows, out]);
