@@ -1,7 +1,11 @@
 //! The templates of a task, filled in.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value};
+use regex::Regex;
 
 use crate::score::math;
 
@@ -18,7 +22,11 @@ impl Templates {
         environment.set_keep_trailing_newline(true);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(method);
-        environment.add_filter("regex_replace", regex_replace);
+        // A pattern is the same for all items of a task, and takes longer to read than to apply.
+        let patterns = Mutex::new(HashMap::new());
+        environment.add_filter("regex_replace", move |text: &str, pattern: &str, by: &str| {
+            regex_replace(&patterns, text, pattern, by)
+        });
         environment
             .add_filter("last_boxed", |text: &str| math::last_boxed(text).unwrap_or_default());
         Self(environment)
@@ -68,10 +76,23 @@ fn method(
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
-fn regex_replace(text: &str, pattern: &str, by: &str) -> Result<String, minijinja::Error> {
-    let pattern = regex::Regex::new(pattern)
-        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
-    Ok(pattern.replace_all(text, by).into_owned())
+fn regex_replace(
+    patterns: &Mutex<HashMap<String, Regex>>,
+    text: &str,
+    pattern: &str,
+    by: &str,
+) -> Result<String, minijinja::Error> {
+    let mut patterns = patterns.lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = match patterns.get(pattern) {
+        Some(regex) => regex,
+        None => {
+            let regex = Regex::new(pattern).map_err(|error| {
+                minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string())
+            })?;
+            patterns.entry(pattern.to_owned()).or_insert(regex)
+        }
+    };
+    Ok(regex.replace_all(text, by).into_owned())
 }
 
 #[cfg(test)]

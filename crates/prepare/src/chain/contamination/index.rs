@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use super::words::for_each_word;
 
 /// Which n-grams of items are looked for.
@@ -34,7 +36,7 @@ const SIEVE_BITS: usize = 16;
 /// made. It does not grow with the documents.
 #[derive(Clone, Debug)]
 pub struct NgramIndex {
-    dictionary: HashMap<Box<str>, u32>,
+    dictionary: HashMap<Box<str>, u32, FixedState>,
     /// Words that are hashed: those of the shortest n-gram.
     head: usize,
     /// `BASE` to the power of one less.
@@ -191,7 +193,7 @@ impl NgramIndex {
 /// Passages of items, as numbers of words.
 #[derive(Default)]
 struct Passages {
-    dictionary: HashMap<Box<str>, u32>,
+    dictionary: HashMap<Box<str>, u32, FixedState>,
     words: Vec<u32>,
     tasks: Vec<u32>,
     found: Vec<Occurrence>,

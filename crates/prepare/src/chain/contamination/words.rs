@@ -17,25 +17,42 @@ pub fn for_each_word(text: &str, mut each: impl FnMut(&str)) {
             word.clear();
         }
     };
-    for character in nfc(text).chars() {
-        if character.is_ascii_alphanumeric() {
-            word.push(character.to_ascii_lowercase());
-        } else if character.is_ascii() {
-            end(&mut word);
-        } else {
-            let character = narrow(character);
-            if stands_alone(character) {
-                end(&mut word);
-                word.push(character);
-                end(&mut word);
-            } else if character.is_alphanumeric() {
-                word.extend(folded(character));
-            } else if !is_nothing(character) {
+    let text = nfc(text);
+    let mut rest: &str = &text;
+    while let Some(&byte) = rest.as_bytes().first() {
+        if byte.is_ascii() {
+            // Most of most texts, a run at a time.
+            let run = ascii_run(rest.as_bytes(), byte.is_ascii_alphanumeric());
+            if byte.is_ascii_alphanumeric() {
+                let begin = word.len();
+                word.push_str(&rest[..run]);
+                word[begin..].make_ascii_lowercase();
+            } else {
                 end(&mut word);
             }
+            rest = &rest[run..];
+            continue;
+        }
+        let mut characters = rest.chars();
+        let character = narrow(characters.next().expect("there is a byte"));
+        rest = characters.as_str();
+        if stands_alone(character) {
+            end(&mut word);
+            word.push(character);
+            end(&mut word);
+        } else if character.is_alphanumeric() {
+            word.extend(folded(character));
+        } else if !is_nothing(character) {
+            end(&mut word);
         }
     }
     end(&mut word);
+}
+
+/// How many bytes from the first are ASCII, and all letters and digits or none of them.
+fn ascii_run(bytes: &[u8], alphanumeric: bool) -> usize {
+    let goes_on = |byte: &u8| byte.is_ascii() && byte.is_ascii_alphanumeric() == alphanumeric;
+    bytes.iter().position(|byte| !goes_on(byte)).unwrap_or(bytes.len())
 }
 
 /// A letter without its case: both of σ and ς are that of Σ, and ß is that of SS.
