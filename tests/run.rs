@@ -121,3 +121,26 @@ fn a_run_that_diverges_stops_with_an_intact_checkpoint() {
     assert!(resumed.stderr.contains("resuming at"), "{resumed}");
     assert_eq!(bad_steps().len(), 3);
 }
+
+#[test]
+fn a_timeline_shows_where_the_time_of_a_step_goes() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = ["bench", "train", "--alone", "--batch", "1x16", "--layers", "2", "--steps", "1"];
+    let timeline = ["--recompute", "none", "--profile", "timeline.json", "--json"];
+    terrace_in(home.path(), bench.iter().chain(&timeline)).expect_code(0);
+    let text = std::fs::read_to_string(home.path().join("timeline.json")).unwrap();
+    let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let begun = |name: &str| {
+        let is = |event: &&serde_json::Value| event["name"] == name && event["ph"] == "B";
+        events.iter().filter(is).count()
+    };
+    // Two steps of two layers, forward and backward.
+    assert_eq!(begun("micro_step"), 2, "{text}");
+    assert_eq!([begun("layer"), begun("attention"), begun("mlp"), begun("scores")], [8; 4]);
+    assert_eq!([begun("head"), begun("update"), begun("wait")], [2; 3]);
+
+    let nowhere = ["doctor", "--profile", "nowhere/timeline.json"];
+    let refused = terrace_in(home.path(), nowhere);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("--profile"), "{refused}");
+}

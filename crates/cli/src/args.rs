@@ -67,6 +67,9 @@ pub(crate) struct GlobalArgs {
     /// Colour the text
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: ColorChoice,
+    /// Write where the time goes: a timeline in Chrome's trace format, for Perfetto or chrome://tracing
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
 }
 
 /// When text is coloured.

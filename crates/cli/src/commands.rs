@@ -20,6 +20,7 @@ mod replay;
 mod resume;
 mod revision;
 mod serve;
+mod shapes;
 mod simulate;
 mod train;
 mod training;

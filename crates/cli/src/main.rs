@@ -29,8 +29,12 @@ fn main() -> process::ExitCode {
         Err(exit) => return exit.into(),
     };
     let context = Context::new(&arguments.global, environment);
-    logging::start(&context);
-    match commands::run(arguments.verb, &context) {
+    // The timeline is whole once this is gone.
+    let ended = match logging::start(&context, arguments.global.profile.as_deref()) {
+        Ok(_timeline) => commands::run(arguments.verb, &context),
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(exit) => exit.into(),
         Err(error) => diagnose::report(&error, &context).into(),
     }

@@ -13,6 +13,7 @@ use terrace_config::Architecture;
 use terrace_data::MicroBatch;
 use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use terrace_model::{CausalLm, Segment};
+use tracing::trace_span;
 
 pub use gradients::{GradientAccumulator, GradientSink, Trained};
 use micro_batch::DeviceBatch;
@@ -83,11 +84,15 @@ impl Engine {
         batch: &MicroBatch,
         sink: &mut impl GradientSink,
     ) -> Tensor<1> {
-        let batch = DeviceBatch::new(batch, &self.device);
+        let _micro_step = trace_span!("micro_step").entered();
+        let batch = trace_span!("to_device").in_scope(|| DeviceBatch::new(batch, &self.device));
         let embedded = model.embed(batch.tokens.clone());
-        let (tape, top) = Tape::record(self, model, &batch, embedded);
-        let (nats, upstream, tied) = self.head_step(model, &batch, top, sink);
-        let upstream = tape.unwind(self, model, &batch, upstream, sink);
+        let (tape, top) =
+            trace_span!("forward").in_scope(|| Tape::record(self, model, &batch, embedded));
+        let (nats, upstream, tied) =
+            trace_span!("head").in_scope(|| self.head_step(model, &batch, top, sink));
+        let upstream =
+            trace_span!("backward").in_scope(|| tape.unwind(self, model, &batch, upstream, sink));
         // With tied embeddings the matrix is used twice, and its gradient is the sum of both uses.
         let base = tied.unwrap_or_else(|| model.embed_tokens.zeros_like());
         sink.accept(Segment::Embedding, vec![batch.scatter_to_embedding(base, upstream)]);

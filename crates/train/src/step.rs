@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use terrace_data::MicroBatch;
 use terrace_model::CausalLm;
 use terrace_policy::batch::{Factors, MicroBatchGradient, NoiseSample};
+use tracing::trace_span;
 
 use crate::{Engine, GradientAccumulator, Optimizer, Trained, Update};
 
@@ -102,14 +103,15 @@ pub fn judged_step(
     let nats: Vec<Tensor<1>> =
         micro_batches.iter().map(|batch| engine.micro_step(model, batch, &mut gradients)).collect();
     // SYNC: once per step, after all micro-steps were queued.
-    let nats: Vec<f32> = Tensor::cat(nats, 0).into_data().try_to_vec().expect("losses are f32");
+    let nats: Vec<f32> = trace_span!("wait")
+        .in_scope(|| Tensor::cat(nats, 0).into_data().try_to_vec().expect("losses are f32"));
 
     let bad = |(row, nats): (usize, &f32)| (!nats.is_finite()).then_some(row);
     let rows: Vec<usize> = nats.iter().enumerate().filter_map(bad).collect();
     if !rows.is_empty() {
         return StepOutcome::Refused { reason: "the loss is not finite".to_owned(), rows };
     }
-    let sum_square = gradients.square_sum();
+    let sum_square = trace_span!("gradient_norm").in_scope(|| gradients.square_sum());
     let gradient_norm = sum_square.sqrt() / target_tokens as f64;
     if !gradient_norm.is_finite() {
         return StepOutcome::Refused { reason: "the gradient is not finite".to_owned(), rows };
@@ -129,7 +131,7 @@ pub fn judged_step(
     let clipping = (settings.gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
     let gradient_scale = clipping / target_tokens as f64;
     let update = Update { learning_rate: applied.learning_rate, factors, gradient_scale };
-    optimizer.step(model, &mut gradients, update);
+    trace_span!("update").in_scope(|| optimizer.step(model, &mut gradients, update));
     StepOutcome::Applied(applied)
 }
 

@@ -22,6 +22,7 @@ use terrace_policy::cadence::Cadence;
 use terrace_policy::layer_map::LayerMap;
 use terrace_policy::learning_rate::LearningRate;
 use terrace_policy::spike::{Rewind, SpikePolicy};
+use tracing::trace_span;
 
 use self::spiking::{Spike, step_loss};
 use self::stepping::losses_per_source;
@@ -146,7 +147,9 @@ impl Trainer<'_> {
             return Ok(None);
         }
         let cursor = self.state.cursor.clone();
-        let batch = self.loader.take(&mut self.state.cursor, &self.state.journal, sequences);
+        let _step = trace_span!("step", tokens_seen = before.0, sequences).entered();
+        let batch = trace_span!("load")
+            .in_scope(|| self.loader.take(&mut self.state.cursor, &self.state.journal, sequences));
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
         let learning_rate = stage.learning_rate.at(self.state.progress.tokens_seen, tokens);
         let settings = StepSettings {

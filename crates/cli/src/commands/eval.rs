@@ -8,7 +8,7 @@ use serde::Serialize;
 use terrace_config::load_task;
 use terrace_eval::contamination::Flagged;
 use terrace_eval::{Evaluation, ItemRecord, Observer, Report, Settings};
-use terrace_infer::{Counts, Engine, EngineOptions};
+use terrace_infer::Counts;
 use terrace_model::Precision;
 
 use super::model::{self, FoundModel, Room};
@@ -89,20 +89,11 @@ pub(crate) fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode, CliErr
     let found = model::locate(&args.model)?;
     let (slots, length) = (usize::from(args.batch), found.context_length(args.context)?);
     let needed = Room { device: args.device, precision, slots, length };
-    found.refuse_what_does_not_fit(needed, context)?;
     let evaluation = evaluation.of_model(name(args, &found, precision)?);
-    let loaded = found.load(&device, precision)?;
-    let options = EngineOptions {
-        slots,
-        context_length: length,
-        batch_invariant: args.batch_invariant,
-        end_of_text: loaded.end_of_text,
-        ..EngineOptions::default()
-    };
-    let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer.clone()), options);
+    let (mut engine, tokenizer) = found.engine(&device, needed, args.batch_invariant, context)?;
     let started = Instant::now();
     let mut watch = Watch { context, progress: None };
-    let report = evaluation.ask(&mut engine, &loaded.tokenizer, &mut watch)?;
+    let report = evaluation.ask(&mut engine, &tokenizer, &mut watch)?;
     let work = Work::new(engine.counts(), started.elapsed().as_secs_f64());
     let answer = Answer { path: &args.model, report, work };
     context.answer(&answer, || format!("{}\n{}", answer.report, answer.work));

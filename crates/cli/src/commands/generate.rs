@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use terrace_base::fs::AtomicFile;
 use terrace_completion::{Completion, Error, Event, Request, Sampling};
-use terrace_infer::{Engine, EngineOptions};
+use terrace_infer::Engine;
 use terrace_tokenizer::Tokenizer;
 
 use self::drive::{Speed, drive};
@@ -69,18 +69,10 @@ pub(crate) fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode, Cl
     let requests = requests(args, &prompts, &found.tokenizer, room)?;
     let longest =
         requests.iter().map(|request| request.prompt.len().saturating_add(request.max_new_tokens));
-    let options = EngineOptions {
-        slots: usize::from(args.batch).min(requests.len()).max(1),
-        context_length: longest.max().unwrap_or(1).clamp(1, room),
-        batch_invariant: args.batch_invariant,
-        end_of_text: found.end_of_text.clone(),
-        ..EngineOptions::default()
-    };
-    let (slots, length) = (options.slots, options.context_length);
+    let slots = usize::from(args.batch).min(requests.len()).max(1);
+    let length = longest.max().unwrap_or(1).clamp(1, room);
     let needed = Room { device: args.device, precision, slots, length };
-    found.refuse_what_does_not_fit(needed, context)?;
-    let loaded = found.load(&device, precision)?;
-    let mut engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
+    let (mut engine, _) = found.engine(&device, needed, args.batch_invariant, context)?;
     if args.prompt.is_some() {
         single(&mut engine, &prompts[0], requests, context)
     } else {

@@ -8,6 +8,7 @@ use terrace_base::{Fingerprint, FingerprintHasher, format_bytes};
 use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_config::{Architecture, DeviceChoice, RunConfig};
 use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes};
+use terrace_infer::{Engine, EngineOptions};
 use terrace_model::hf::{self, Quantization};
 use terrace_model::{FrozenLm, Precision};
 use terrace_tokenizer::Tokenizer;
@@ -28,7 +29,7 @@ pub(super) struct FoundModel {
     quantization: Option<Quantization>,
     pub(super) tokenizer: Arc<Tokenizer>,
     /// The tokens that end a text.
-    pub(super) end_of_text: Vec<u32>,
+    end_of_text: Vec<u32>,
 }
 
 /// Where the weights are.
@@ -38,11 +39,11 @@ enum Place {
 }
 
 /// A model with what belongs to it.
-pub(super) struct LoadedModel {
-    pub(super) model: FrozenLm,
-    pub(super) tokenizer: Arc<Tokenizer>,
+struct LoadedModel {
+    model: FrozenLm,
+    tokenizer: Arc<Tokenizer>,
     /// The tokens that end a text.
-    pub(super) end_of_text: Vec<u32>,
+    end_of_text: Vec<u32>,
 }
 
 /// Where a model is to work, and on how much.
@@ -137,11 +138,7 @@ impl FoundModel {
     /// # Errors
     ///
     /// They have not.
-    pub(super) fn refuse_what_does_not_fit(
-        &self,
-        room: Room,
-        context: &Context,
-    ) -> Result<(), CliError> {
+    fn refuse_what_does_not_fit(&self, room: Room, context: &Context) -> Result<(), CliError> {
         match device::free_memory(room.device, &context.environment) {
             Some(free) => self.fits(room, free),
             None => Ok(()),
@@ -176,12 +173,28 @@ impl FoundModel {
         Err(CliError::environment(message).with_help(help))
     }
 
-    /// Loads the weights.
-    pub(super) fn load(
+    /// Loads the weights into an engine, if they have room beside what it keeps.
+    pub(super) fn engine(
         self,
         device: &Device,
-        precision: Precision,
-    ) -> Result<LoadedModel, CliError> {
+        room: Room,
+        batch_invariant: bool,
+        context: &Context,
+    ) -> Result<(Engine, Arc<Tokenizer>), CliError> {
+        self.refuse_what_does_not_fit(room, context)?;
+        let LoadedModel { model, tokenizer, end_of_text } = self.load(device, room.precision)?;
+        let options = EngineOptions {
+            slots: room.slots,
+            context_length: room.length,
+            batch_invariant,
+            end_of_text,
+            ..EngineOptions::default()
+        };
+        Ok((Engine::new(model, Some(tokenizer.clone()), options), tokenizer))
+    }
+
+    /// Loads the weights.
+    fn load(self, device: &Device, precision: Precision) -> Result<LoadedModel, CliError> {
         let model = match self.place {
             Place::Folder(folder) => hf::load_frozen_in(&folder, device, precision)?,
             Place::Run(run) => {
@@ -251,6 +264,7 @@ fn folder_fingerprint(path: &Path) -> std::io::Result<Fingerprint> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shapes;
     use super::*;
 
     #[test]
@@ -258,17 +272,7 @@ mod tests {
         const GIB: u64 = 1 << 30;
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/base");
         let mut found = locate(&base).unwrap();
-        found.architecture = Architecture {
-            hidden_size: 4096,
-            intermediate_size: 11008,
-            num_hidden_layers: 48,
-            num_attention_heads: 32,
-            num_key_value_heads: 4,
-            head_dim: 128,
-            vocab_size: 64000,
-            max_position_embeddings: 4096,
-            ..found.architecture
-        };
+        found.architecture = shapes::architecture("yi-9b").unwrap();
         let room = |precision, slots| Room {
             device: DeviceChoice::Cuda(0),
             precision,

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use terrace_infer::{Engine, EngineOptions};
 use terrace_serve::{Settings, Shutdown, Texts};
 use terrace_train::StopFlag;
 
@@ -28,17 +27,7 @@ pub(crate) fn run(args: &ServeArgs, context: &Context) -> Result<ExitCode, CliEr
     let found = model::locate(&args.model)?;
     let (slots, length) = (usize::from(args.batch), found.context_length(args.context)?);
     let needed = Room { device: args.device, precision, slots, length };
-    found.refuse_what_does_not_fit(needed, context)?;
-    let loaded = found.load(&device, precision)?;
-    let options = EngineOptions {
-        slots,
-        context_length: length,
-        batch_invariant: args.batch_invariant,
-        end_of_text: loaded.end_of_text,
-        ..EngineOptions::default()
-    };
-    let tokenizer = loaded.tokenizer.clone();
-    let engine = Engine::new(loaded.model, Some(loaded.tokenizer), options);
+    let (engine, tokenizer) = found.engine(&device, needed, args.batch_invariant, context)?;
     let stop = StopFlag::default();
     signals::arm(&stop).map_err(CliError::environment)?;
     let shutdown = Shutdown::new();

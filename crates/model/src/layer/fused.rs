@@ -10,6 +10,8 @@ use terrace_kernels::host::{
     norm_backward, norm_forward, norm_scale, rotate,
 };
 
+use tracing::trace_span;
+
 use self::mlp::{Mlp, MlpTape};
 use self::weight::Weight;
 use super::Layer;
@@ -80,7 +82,8 @@ impl Layer {
         context: &Fused,
     ) -> (Tensor<2>, LayerTape) {
         let (attention, middle, scale) = self.attention_fused(architecture, x, context);
-        let (output, mlp) = Mlp::of(self).forward_taped(middle, scale);
+        let (output, mlp) =
+            trace_span!("mlp").in_scope(|| Mlp::of(self).forward_taped(middle, scale));
         (output.into_tensor(x.dims(), &x.device()), LayerTape { attention, mlp })
     }
 
@@ -102,6 +105,7 @@ impl Layer {
         x: &Tensor<2>,
         context: &Fused,
     ) -> (AttentionTape, Buffer, Vec<f32>) {
+        let _attention = trace_span!("attention").entered();
         let (d, epsilon) = (x.dims()[1], architecture.rms_norm_eps);
         let input = HostTensor::new(x.clone());
         let scale = norm_scale(&input, d, epsilon);
@@ -112,7 +116,8 @@ impl Layer {
         rotate(&mut q, &context.rotations, false);
         rotate(&mut k, &context.rotations, false);
         let heads = attention_shape(architecture);
-        let (mixed, log_sums) = attention_forward(&q, &k, &v, &context.documents, heads);
+        let (mixed, log_sums) = trace_span!("scores")
+            .in_scope(|| attention_forward(&q, &k, &v, &context.documents, heads));
         let mut middle = Buffer::any(input.len());
         middle.copy_from_slice(&input);
         Weight::new(&self.o_proj).project_to(&mixed, &mut middle, true);
@@ -131,17 +136,20 @@ impl Layer {
         let (shape, device) = (upstream.dims(), upstream.device());
         // The gradient of the residual stream, changed in place all the way down.
         let mut residual = HostTensor::new(upstream).into_buffer();
-        let [dw_norm2, dw_gate, dw_up, dw_down] =
-            Mlp::of(self).backward(tape.mlp, &mut residual, &device);
+        let [dw_norm2, dw_gate, dw_up, dw_down] = trace_span!("mlp")
+            .in_scope(|| Mlp::of(self).backward(tape.mlp, &mut residual, &device));
 
+        let _attention = trace_span!("attention").entered();
         let AttentionTape { input, scale, normed, q, k, v, mixed, log_sums } = tape.attention;
         let o_proj = Weight::new(&self.o_proj);
         let dw_o = o_proj.gradient(&residual, &mixed);
         let mut d_mixed = Buffer::any(mixed.len());
         o_proj.upstream(&residual, &mut d_mixed, false);
         let heads = attention_shape(architecture);
-        let mut gradients =
-            attention_backward(&q, &k, &v, &mixed, &log_sums, &d_mixed, &context.documents, heads);
+        let documents = &context.documents;
+        let mut gradients = trace_span!("scores").in_scope(|| {
+            attention_backward(&q, &k, &v, &mixed, &log_sums, &d_mixed, documents, heads)
+        });
         drop((q, k, v, mixed, log_sums, d_mixed));
         rotate(&mut gradients.q, &context.rotations, true);
         rotate(&mut gradients.k, &context.rotations, true);

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use terrace_kernels::host::is_host;
 use terrace_model::{CausalLm, Layer, LayerTape, Segment, SequenceContext};
+use tracing::trace_span;
 
 use super::micro_batch::DeviceBatch;
 use super::{Engine, GradientSink};
@@ -56,6 +57,7 @@ impl Tape {
         let recomputed = model.layers.len().saturating_sub(engine.settings.kept_layers);
         let mut layers = Vec::with_capacity(model.layers.len());
         for (index, layer) in model.layers.iter().enumerate() {
+            let _layer = trace_span!("layer", index).entered();
             if index < recomputed {
                 // A graph that no backward pass consumes would stay until the next one: no autodiff.
                 let output = layer.forward(&engine.architecture, x.clone(), &contexts.plain);
@@ -82,9 +84,12 @@ impl Tape {
         while let Some(record) = self.layers.pop() {
             let index = self.layers.len();
             let layer = &model.layers[index];
+            let _layer = trace_span!("layer", index).entered();
             let kept = match record {
                 Record::Kept(kept) => kept,
-                Record::Input(x) => self.contexts.again(engine, layer, x),
+                Record::Input(x) => {
+                    trace_span!("again").in_scope(|| self.contexts.again(engine, layer, x))
+                }
             };
             let gradients;
             (gradients, upstream) = match kept {

@@ -3,6 +3,7 @@
 use terrace_base::Tokens;
 use terrace_checkpoint::{Checkpoint, Facts};
 use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
+use tracing::trace_span;
 
 use super::{StageSpec, Trainer};
 use crate::restore::write_segments;
@@ -23,6 +24,7 @@ impl Trainer<'_> {
         if self.saved.as_ref().is_some_and(|(state, _)| *state == self.state) {
             return Ok(());
         }
+        let _save = trace_span!("save").entered();
         let logs = self.logs.positions()?;
         let tokens_seen = self.state.progress.tokens_seen;
         let measured = self.measured.as_ref().map(|measured| &measured.held_out);

@@ -52,6 +52,7 @@ pub(super) fn measure(
     model: &CausalLm,
     observer: &mut dyn Observer,
 ) -> HeldOutLosses {
+    let _validate = tracing::trace_span!("validate").entered();
     let total = held_out.sequences();
     held_out.measure(engine, model, |done| observer.event(&Event::Validating { done, total }))
 }

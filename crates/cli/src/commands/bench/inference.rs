@@ -2,8 +2,8 @@
 
 pub(super) mod decode;
 pub(super) mod prefill;
-mod shape;
 
+use std::fmt;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -16,11 +16,13 @@ use terrace_infer::{Engine, EngineOptions};
 use terrace_model::hf::Quantization;
 use terrace_model::{FrozenLm, Precision};
 
+use super::super::shapes;
 use super::resident_bytes;
 use crate::args::{InferenceArgs, WeightsChoice};
 use crate::context::Context;
 use crate::device::{self, Cuda, Limits};
 use crate::error::CliError;
+use crate::table::grouped;
 
 /// What stays the same for all measurements of a command.
 struct Bench {
@@ -64,9 +66,17 @@ struct Memory {
     resident_bytes: Option<u64>,
 }
 
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shape, parameters) = (self.shape, grouped(self.parameters));
+        let device = self.card.as_deref().unwrap_or(&self.device);
+        write!(f, "{shape}: {parameters} parameters, {} layers, on {device}", self.layers)
+    }
+}
+
 impl Bench {
     fn new(args: &InferenceArgs, context: &Context) -> Result<Self, CliError> {
-        let mut architecture = shape::architecture(&args.shape)?;
+        let mut architecture = shapes::architecture(&args.shape)?;
         if let Some(layers) = args.layers {
             architecture.num_hidden_layers = layers;
         }

@@ -11,7 +11,7 @@ use crate::args::{BenchDecodeArgs, WeightsChoice};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::table::{Table, grouped};
+use crate::table::Table;
 use terrace_base::format_bytes;
 
 #[derive(Serialize)]
@@ -141,13 +141,9 @@ fn text(answer: &Answer<'_>) -> String {
             format_bytes(result.memory.cache_bytes),
         ]);
     }
-    let subject = &answer.subject;
-    let device = subject.card.as_deref().unwrap_or(&subject.device);
     format!(
-        "{}: {} parameters, {} layers, on {device}; prompts of {} tokens, {} steps\n{}",
-        subject.shape,
-        grouped(subject.parameters),
-        subject.layers,
+        "{}; prompts of {} tokens, {} steps\n{}",
+        answer.subject,
         answer.prompt_tokens,
         answer.steps,
         table.render()

@@ -10,7 +10,7 @@ use crate::args::{BenchPrefillArgs, WeightsChoice};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::table::{Table, grouped};
+use crate::table::Table;
 use terrace_base::format_bytes;
 
 #[derive(Serialize)]
@@ -122,13 +122,9 @@ fn text(answer: &Answer<'_>) -> String {
             format_bytes(result.memory.weights_bytes),
         ]);
     }
-    let subject = &answer.subject;
-    let device = subject.card.as_deref().unwrap_or(&subject.device);
     format!(
-        "{}: {} parameters, {} layers, on {device}; {} tokens at a time, {} prompts\n{}",
-        subject.shape,
-        grouped(subject.parameters),
-        subject.layers,
+        "{}; {} tokens at a time, {} prompts\n{}",
+        answer.subject,
         answer.chunk_tokens,
         answer.repeats,
         table.render()
