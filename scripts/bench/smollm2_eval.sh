@@ -34,7 +34,7 @@ for weights in f32 int8; do
     echo "== $weights"
     # The published HellaSwag is without examples.
     "$terrace" eval "$folder" --tasks "${tasks[@]}" --limit "${LIMIT:-200}" --set fewshot.shots=0 \
-        --context 2048 --batch 16 --log-items "$home/$weights.jsonl" 2>&1 | grep -v " items, \| of .* in "
+        --context 2048 --batch 16 --log-items "$home/$weights.jsonl" 2>&1 | grep -v " of [0-9]* ([0-9]*%)"
 done
 echo "== int8 against f32"
 "$terrace" compare "$home/f32.jsonl" "$home/int8.jsonl" 2>&1
