@@ -18,7 +18,7 @@ where it was when it is asked for again, and `terrace compare` sets two such fil
 
 Examples:
   terrace eval data/base --tasks configs/tasks/arc-easy.toml --limit 200
-  terrace eval runs/quickstart --tasks configs/tasks/*.toml --log-items after.jsonl
+  terrace eval runs/quickstart --tasks configs/tasks/piqa.toml --log-items after.jsonl
   terrace eval runs/quickstart --tasks configs/tasks/gsm8k.toml --contamination data/prepared/math
   terrace eval Yi-9B --tasks configs/tasks/humaneval.toml --device cuda --batch 32")]
 pub(crate) struct EvalArgs {
