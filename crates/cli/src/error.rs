@@ -157,7 +157,7 @@ impl From<terrace_upscale::write::Error> for CliError {
         use terrace_upscale::write::Error;
         let exit = match &error {
             Error::Model(error) => exit_of_model(error),
-            Error::NoSpace { .. } | Error::Io { .. } => ExitCode::Environment,
+            Error::Io { .. } => ExitCode::Environment,
             _ => ExitCode::BadInput,
         };
         Self::new(exit, error)
@@ -171,7 +171,7 @@ impl From<terrace_quantize::Error> for CliError {
             Error::Model(error) => exit_of_model(error),
             Error::Data(error) => exit_of_data(error),
             Error::Read { source, .. } => exit_of_io(source),
-            Error::NoSpace { .. } | Error::Write { .. } => ExitCode::Environment,
+            Error::Write { .. } => ExitCode::Environment,
             _ => ExitCode::BadInput,
         };
         Self::new(exit, error)
@@ -204,6 +204,7 @@ impl From<terrace_upscale::analysis::Error> for CliError {
 fn exit_of_model(error: &terrace_model::Error) -> ExitCode {
     match error {
         terrace_model::Error::Io { source, .. } => exit_of_io(source),
+        terrace_model::Error::NoSpace { .. } => ExitCode::Environment,
         terrace_model::Error::Device { .. } => ExitCode::Device,
         _ => ExitCode::BadInput,
     }

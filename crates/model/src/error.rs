@@ -14,6 +14,25 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something is where the output should be.
+    #[error("{} is there and not empty; name another folder, or remove it", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The disk is too small.
+    #[error(
+        "{} needs {}, and its file system has {} free",
+        path.display(), terrace_base::format_bytes(*needed), terrace_base::format_bytes(*available)
+    )]
+    NoSpace {
+        /// The folder.
+        path: PathBuf,
+        /// What it will take.
+        needed: u64,
+        /// What there is.
+        available: u64,
+    },
     /// `config.json` is not one of a Llama model that Terrace can train.
     #[error("{path}: {reason}")]
     Config {

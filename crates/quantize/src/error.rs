@@ -18,25 +18,6 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
-    /// Something is where the output should be.
-    #[error("{} is there and not empty; name another folder, or remove it", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The disk is too small.
-    #[error(
-        "{} needs {}, and its file system has {} free",
-        path.display(), terrace_base::format_bytes(*needed), terrace_base::format_bytes(*available)
-    )]
-    NoSpace {
-        /// The folder.
-        path: PathBuf,
-        /// What it will take.
-        needed: u64,
-        /// What there is.
-        available: u64,
-    },
     /// A file or folder cannot be written.
     #[error("{}: {source}", path.display())]
     Write {

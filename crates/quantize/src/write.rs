@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use terrace_base::{Dtype, TensorEntry, fs};
 use terrace_kernels::int8_quantize;
 use terrace_model::hf::{
-    Folder, FolderWriter, Quantization, copy_companions, scale_name, scale_shape, widen,
+    Folder, FolderWriter, Quantization, copy_companions, require_space, require_unoccupied,
+    scale_name, scale_shape, widen,
 };
 use terrace_model::{ParameterSpec, parameter_specs};
 
@@ -15,8 +16,6 @@ use crate::Error;
 
 /// The weights that are in memory at one time.
 const CHUNK_WEIGHTS: usize = 1 << 20;
-/// What files take beyond the tensors' bytes, generously.
-const HEADERS_BYTES: u64 = 16 << 20;
 
 /// A folder that will be made: everything but the weights themselves is checked, and nothing has
 /// been written.
@@ -52,7 +51,7 @@ impl Quantizing {
         if scheme.lm_head && folder.architecture().tie_word_embeddings {
             return Err(Error::Tied { path: model.to_owned() });
         }
-        refuse_occupied(output)?;
+        require_unoccupied(output)?;
         let parameters = parameter_specs(folder.architecture());
         Ok(Self { folder, output: output.to_owned(), scheme, parameters })
     }
@@ -85,7 +84,7 @@ impl Quantizing {
         maximum_shard_bytes: u64,
         mut progress: impl FnMut(u64),
     ) -> Result<Written, Error> {
-        self.require_space()?;
+        require_space(&self.output, self.sizes().bytes_after)?;
         let atomic = fs::AtomicDirectory::create(&self.output).map_err(failed(&self.output))?;
         let entries = self.parameters.iter().flat_map(|spec| self.entries(spec)).collect();
         let mut writer = FolderWriter::new(atomic.path(), entries, maximum_shard_bytes);
@@ -193,28 +192,6 @@ impl Quantizing {
         let (path, name) = (self.folder.path().to_owned(), spec.name.clone());
         terrace_model::Error::Int8 { path, name, source }.into()
     }
-
-    /// A disk that will be full is told of before anything is read.
-    fn require_space(&self) -> Result<(), Error> {
-        let parent = self.output.ancestors().skip(1).find(|folder| folder.is_dir());
-        let parent = parent.filter(|folder| !folder.as_os_str().is_empty());
-        let needed = self.sizes().bytes_after + HEADERS_BYTES;
-        match fs::available_bytes(parent.unwrap_or_else(|| Path::new("."))) {
-            Ok(available) if available < needed => {
-                Err(Error::NoSpace { path: self.output.clone(), needed, available })
-            }
-            // Where the file system does not say, writing will.
-            _ => Ok(()),
-        }
-    }
-}
-
-fn refuse_occupied(output: &Path) -> Result<(), Error> {
-    let free = match std::fs::read_dir(output) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !output.exists(),
-    };
-    if free { Ok(()) } else { Err(Error::Occupied { path: output.to_owned() }) }
 }
 
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use terrace_base::{Fingerprint, TensorEntry, fs};
 use terrace_config::Architecture;
-use terrace_model::hf::{Folder, FolderWriter, copy_companions};
+use terrace_model::hf::{Folder, FolderWriter, copy_companions, require_space, require_unoccupied};
 use terrace_model::{ParameterSpec, Segment, segment_specs};
 use terrace_policy::layer_map::{Initialization, LayerMap, Selection};
 
@@ -20,8 +20,6 @@ pub use self::lineage::{Changed, Lineage, Overridden, TensorLineage};
 pub use self::overrides::Overrides;
 use self::reader::Pieces;
 
-/// What files take beyond the tensors' bytes, generously.
-const HEADERS_BYTES: u64 = 16 << 20;
 /// The name of the file that says where every tensor came from.
 pub const LINEAGE: &str = "lineage.json";
 
@@ -62,25 +60,6 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
-    /// Something is where the output should be.
-    #[error("{} is there and not empty; name another folder, or remove it", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The disk is too small.
-    #[error(
-        "{} needs {}, and its file system has {} free",
-        path.display(), terrace_base::format_bytes(*needed), terrace_base::format_bytes(*available)
-    )]
-    NoSpace {
-        /// The folder.
-        path: PathBuf,
-        /// What it will take.
-        needed: u64,
-        /// What there is.
-        available: u64,
-    },
     /// A file or folder cannot be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -120,7 +99,7 @@ impl Upscaling {
         let base = folder.architecture().clone();
         let map = LayerMap::new(base.num_hidden_layers as usize, &request.selection)?;
         let architecture = request.overrides.apply(&base, map.layers().len())?;
-        refuse_occupied(&request.output)?;
+        require_unoccupied(&request.output)?;
         let tensors = planned(&base, &architecture, &map, request.initialization);
         Ok(Self { request, folder, map, architecture, tensors })
     }
@@ -158,7 +137,7 @@ impl Upscaling {
     /// The disk is too small, a file of the base cannot be read, or one of the output not written.
     pub fn write(self, progress: impl FnMut(u64)) -> Result<Lineage, Error> {
         let output = &self.request.output;
-        self.require_space()?;
+        require_space(output, self.bytes())?;
         let atomic = fs::AtomicDirectory::create(output).map_err(io_error(output))?;
         let entries = self.tensors.iter().map(|tensor| self.entry(tensor)).collect();
         let maximum = self.request.maximum_shard_bytes;
@@ -205,22 +184,6 @@ impl Upscaling {
             shape: tensor.spec.shape.clone(),
         }
     }
-
-    /// A disk that will be full is told of before anything is read.
-    fn require_space(&self) -> Result<(), Error> {
-        let output = &self.request.output;
-        let parent = output.ancestors().skip(1).find(|folder| folder.is_dir());
-        let parent = parent.filter(|folder| !folder.as_os_str().is_empty());
-        let available = fs::available_bytes(parent.unwrap_or_else(|| Path::new(".")));
-        let needed = self.bytes() + HEADERS_BYTES;
-        match available {
-            Ok(available) if available < needed => {
-                Err(Error::NoSpace { path: output.clone(), needed, available })
-            }
-            // Where the file system does not say, writing will.
-            _ => Ok(()),
-        }
-    }
 }
 
 fn planned(
@@ -248,17 +211,6 @@ fn planned(
         }))
         .chain(segment(Segment::Head, Segment::Head, false))
         .collect()
-}
-
-fn refuse_occupied(output: &Path) -> Result<(), Error> {
-    match std::fs::read_dir(output) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(Error::Occupied { path: output.to_owned() }),
-        },
-        Err(_) if output.exists() => Err(Error::Occupied { path: output.to_owned() }),
-        Err(_) => Ok(()),
-    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
