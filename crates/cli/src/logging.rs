@@ -1,31 +1,26 @@
 //! Log lines to stderr, and the timeline of `--profile`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use tracing::Subscriber;
-use tracing::level_filters::LevelFilter;
-use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::speech::Speech;
+use crate::timeline::Timeline;
 
 /// Sends log lines to stderr for the rest of the process, and spans to a file until what this gives is
-/// dropped.
+/// finished.
 ///
 /// `TERRACE_LOG` decides what is logged; without it `-v` and `-q` do.
 pub(crate) fn start(
     context: &Context,
     profile: Option<&Path>,
-) -> Result<Option<FlushGuard>, CliError> {
+) -> Result<Option<Timeline>, CliError> {
     let filter = match &context.environment.log_filter {
         Some(text) => EnvFilter::try_new(text).unwrap_or_else(|error| {
             context.say(&format!("warning: TERRACE_LOG is not understood and ignored: {error}"));
@@ -41,26 +36,10 @@ pub(crate) fn start(
         0.. if context.draws_bars() => lines.without_time().boxed(),
         _ => lines.boxed(),
     };
-    let (timeline, guard) = profile.map(timeline).transpose()?.unzip();
+    let (layer, timeline) = profile.map(Timeline::begin).transpose()?.unzip();
     // The process has one subscriber; a second start would be a bug in a test at most.
-    let _ =
-        tracing_subscriber::registry().with(lines.with_filter(filter)).with(timeline).try_init();
-    Ok(guard)
-}
-
-/// The spans of our own crates, as a file.
-fn timeline<S>(path: &Path) -> Result<(impl Layer<S>, FlushGuard), CliError>
-where
-    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
-{
-    let file = File::create(path).map_err(|error| {
-        let help = "--profile names a file in a folder that can be written";
-        CliError::unwritable(path, error).with_help(help)
-    })?;
-    let (layer, guard) =
-        ChromeLayerBuilder::new().writer(BufWriter::new(file)).include_args(true).build();
-    let own = Targets::new().with_target("terrace", LevelFilter::TRACE);
-    Ok((layer.with_filter(own), guard))
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(layer).try_init();
+    Ok(timeline)
 }
 
 fn default_filter(verbosity: i8) -> &'static str {

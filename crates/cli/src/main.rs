@@ -16,11 +16,15 @@ mod progress;
 mod speech;
 mod table;
 mod terminal;
+mod timeline;
 
 use std::process;
 
+use crate::args::Arguments;
 use crate::context::Context;
 use crate::environment::Environment;
+use crate::error::CliError;
+use crate::exit::ExitCode;
 
 fn main() -> process::ExitCode {
     let environment = Environment::capture();
@@ -29,13 +33,18 @@ fn main() -> process::ExitCode {
         Err(exit) => return exit.into(),
     };
     let context = Context::new(&arguments.global, environment);
-    // The timeline is whole once this is gone.
-    let ended = match logging::start(&context, arguments.global.profile.as_deref()) {
-        Ok(_timeline) => commands::run(arguments.verb, &context),
-        Err(error) => Err(error),
-    };
-    match ended {
+    match run(arguments, &context) {
         Ok(exit) => exit.into(),
         Err(error) => diagnose::report(&error, &context).into(),
+    }
+}
+
+fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, CliError> {
+    let timeline = logging::start(context, arguments.global.profile.as_deref())?;
+    let ended = commands::run(arguments.verb, context);
+    let told = timeline.map_or(ExitCode::Done, |timeline| timeline.finish(context));
+    match ended? {
+        ExitCode::Done => Ok(told),
+        exit => Ok(exit),
     }
 }
