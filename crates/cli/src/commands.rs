@@ -20,7 +20,6 @@ mod replay;
 mod resume;
 mod revision;
 mod serve;
-mod shapes;
 mod simulate;
 mod train;
 mod training;

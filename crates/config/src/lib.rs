@@ -35,6 +35,7 @@ mod resolve;
 mod revision;
 mod run;
 mod segments;
+mod shapes;
 mod simulate;
 mod stages;
 mod task;

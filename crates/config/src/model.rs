@@ -295,20 +295,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn yi(layers: u64) -> Architecture {
-        Architecture {
-            hidden_size: 4096,
-            intermediate_size: 11008,
-            num_hidden_layers: layers,
-            num_attention_heads: 32,
-            num_key_value_heads: 4,
-            head_dim: 128,
-            vocab_size: 64000,
-            max_position_embeddings: 4096,
-            rms_norm_eps: 1e-6,
-            rope_theta: 1e4,
-            tie_word_embeddings: false,
-            initializer_range: 0.02,
-        }
+        Architecture { num_hidden_layers: layers, ..Architecture::named("yi-9b").unwrap() }
     }
 
     fn upscale(layers: &str) -> Upscale {

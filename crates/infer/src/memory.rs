@@ -99,20 +99,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn yi_9b() -> Architecture {
-        Architecture {
-            hidden_size: 4096,
-            intermediate_size: 11008,
-            num_hidden_layers: 48,
-            num_attention_heads: 32,
-            num_key_value_heads: 4,
-            head_dim: 128,
-            vocab_size: 64000,
-            max_position_embeddings: 4096,
-            rms_norm_eps: 1e-6,
-            rope_theta: 10000.0,
-            tie_word_embeddings: false,
-            initializer_range: 0.02,
-        }
+        Architecture::named("yi-9b").unwrap()
     }
 
     #[test]

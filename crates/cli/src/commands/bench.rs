@@ -3,6 +3,7 @@
 mod inference;
 mod int8;
 mod plateau;
+mod shape;
 mod train;
 
 use crate::args::{BenchArgs, BenchVerb};

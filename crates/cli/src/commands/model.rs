@@ -264,7 +264,6 @@ fn folder_fingerprint(path: &Path) -> std::io::Result<Fingerprint> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shapes;
     use super::*;
 
     #[test]
@@ -272,7 +271,7 @@ mod tests {
         const GIB: u64 = 1 << 30;
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/base");
         let mut found = locate(&base).unwrap();
-        found.architecture = shapes::architecture("yi-9b").unwrap();
+        found.architecture = Architecture::named("yi-9b").unwrap();
         let room = |precision, slots| Room {
             device: DeviceChoice::Cuda(0),
             precision,

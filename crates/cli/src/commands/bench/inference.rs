@@ -16,8 +16,7 @@ use terrace_infer::{Engine, EngineOptions};
 use terrace_model::hf::Quantization;
 use terrace_model::{FrozenLm, Precision};
 
-use super::super::shapes;
-use super::resident_bytes;
+use super::{resident_bytes, shape};
 use crate::args::{InferenceArgs, WeightsChoice};
 use crate::context::Context;
 use crate::device::{self, Cuda, Limits};
@@ -76,7 +75,7 @@ impl fmt::Display for Subject<'_> {
 
 impl Bench {
     fn new(args: &InferenceArgs, context: &Context) -> Result<Self, CliError> {
-        let mut architecture = shapes::architecture(&args.shape)?;
+        let mut architecture = shape::architecture(&args.shape)?;
         if let Some(layers) = args.layers {
             architecture.num_hidden_layers = layers;
         }

@@ -9,10 +9,11 @@ use crate::error::CliError;
 
 /// A named shape, or that of a folder's `config.json`.
 pub(super) fn architecture(name: &str) -> Result<Architecture, CliError> {
+    if let Some(published) = Architecture::named(name) {
+        return Ok(published);
+    }
     match name {
         "small" => Ok(small()),
-        "yi-6b" => Ok(Architecture { num_hidden_layers: 32, ..yi_9b() }),
-        "yi-9b" => Ok(yi_9b()),
         folder if Path::new(folder).join("config.json").is_file() => {
             Ok(hf::architecture(Path::new(folder))?)
         }
@@ -25,26 +26,8 @@ pub(super) fn architecture(name: &str) -> Result<Architecture, CliError> {
     }
 }
 
-/// As the published configuration of Yi-9B has it.
-fn yi_9b() -> Architecture {
-    Architecture {
-        hidden_size: 4096,
-        intermediate_size: 11008,
-        num_hidden_layers: 48,
-        num_attention_heads: 32,
-        num_key_value_heads: 4,
-        head_dim: 128,
-        vocab_size: 64000,
-        max_position_embeddings: 4096,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        tie_word_embeddings: false,
-        initializer_range: 0.02,
-    }
-}
-
-/// That of `terrace bench train`.
-fn small() -> Architecture {
+/// The model that training is measured with.
+pub(super) fn small() -> Architecture {
     Architecture {
         hidden_size: 384,
         intermediate_size: 1024,
@@ -53,7 +36,7 @@ fn small() -> Architecture {
         num_key_value_heads: 2,
         head_dim: 64,
         vocab_size: 8192,
-        ..yi_9b()
+        ..Architecture::named("yi-9b").expect("it is a name")
     }
 }
 

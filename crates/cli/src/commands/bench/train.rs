@@ -15,7 +15,7 @@ use terrace_train::{
     train_step,
 };
 
-use super::{median, resident_bytes};
+use super::{median, resident_bytes, shape};
 use crate::args::{BenchTrainArgs, Switch};
 use crate::context::Context;
 use crate::device;
@@ -192,18 +192,9 @@ fn take_step(
 /// The model of the published figures, with as many layers as asked.
 fn architecture(args: &BenchTrainArgs) -> Architecture {
     Architecture {
-        hidden_size: 384,
-        intermediate_size: 1024,
         num_hidden_layers: args.layers as u64,
-        num_attention_heads: 6,
-        num_key_value_heads: 2,
-        head_dim: 64,
-        vocab_size: 8192,
         max_position_embeddings: args.batch.sequence_length as u64,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        tie_word_embeddings: false,
-        initializer_range: 0.02,
+        ..shape::small()
     }
 }
 
