@@ -153,6 +153,10 @@ fn what_cannot_be_asked_is_said_before_a_model_is_loaded() {
     let long = refusal(&["eval", &base(), "--tasks", "choice.toml", "--context", "9000000"]);
     assert!(long.contains("--context"), "{long}");
 
+    let log = ["eval", "nowhere", "--tasks", "choice.toml", "--log-items", "none/log.jsonl"];
+    let unwritable = refusal(&log);
+    assert!(unwritable.contains("none/log.jsonl"), "{unwritable}");
+
     std::fs::write(home.path().join("a.jsonl"), "").unwrap();
     let empty = refusal(&["compare", "a.jsonl", "a.jsonl"]);
     assert!(empty.contains("no item"), "{empty}");

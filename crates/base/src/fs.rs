@@ -268,6 +268,7 @@ pub fn remove_temporaries(directory: &Path) -> io::Result<usize> {
 }
 
 /// A log of lines that is only ever appended to.
+#[derive(Debug)]
 pub struct AppendFile {
     writer: BufWriter<File>,
     length: u64,

@@ -60,7 +60,10 @@ pub enum Error {
         reason: String,
     },
     /// A log is damaged.
-    #[error("{}:{line}: {reason}; move the file away to begin a new one", path.display())]
+    #[error(
+        "{}:{line}: {reason}; name a file that --log-items wrote, and move a damaged one away to begin \
+         anew", path.display()
+    )]
     Log {
         /// The log.
         path: PathBuf,

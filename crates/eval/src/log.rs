@@ -33,7 +33,8 @@ fn read(path: &Path) -> Result<(Vec<ItemRecord>, u64)> {
     Ok((records.collect::<Result<_>>()?, whole as u64))
 }
 
-/// A log that is written to, with what it held before.
+/// A log that is written to.
+#[derive(Debug)]
 pub(crate) struct Log {
     file: AppendFile,
     path: std::path::PathBuf,

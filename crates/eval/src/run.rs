@@ -87,14 +87,17 @@ pub struct Evaluation {
     items: Vec<Vec<Item>>,
     /// Which of them stand in what the model was trained on.
     standings: Option<Standings>,
+    /// The log, and what it holds already.
+    log: Option<(Log, Vec<ItemRecord>)>,
 }
 
 impl Evaluation {
-    /// Reads the items of all tasks.
+    /// Reads the items of all tasks, and opens the log.
     ///
     /// # Errors
     ///
-    /// A task or its items are wrong, or programs are to be tried and there is no sandbox.
+    /// A task or its items are wrong, programs are to be tried and there is no sandbox, or the log is
+    /// damaged or cannot be written.
     pub fn prepare(settings: Settings) -> Result<Self> {
         check_names(&settings.tasks)?;
         let sandbox = match settings.tasks.iter().any(|task| task.form == TaskForm::Code) {
@@ -104,7 +107,8 @@ impl Evaluation {
         let items = settings.tasks.iter().map(|task| prepare(task, settings.limit));
         let items = items.collect::<Result<_>>()?;
         let standings = Standings::of(&settings)?;
-        Ok(Self { settings, sandbox, items, standings })
+        let log = settings.log.as_deref().map(Log::open).transpose()?;
+        Ok(Self { settings, sandbox, items, standings, log })
     }
 
     /// Says what the model is called, where that is known only now; see [`Settings::model`].
@@ -126,17 +130,14 @@ impl Evaluation {
     ///
     /// The model, the log or the sandbox gives out.
     pub fn ask(
-        &self,
+        self,
         model: &mut dyn LanguageModel,
         tokenizer: &Tokenizer,
         observer: &mut dyn Observer,
     ) -> Result<Report> {
         let settings = &self.settings;
-        let (mut log, known) = match &settings.log {
-            Some(path) => Log::open(path).map(|(log, known)| (Some(log), known))?,
-            None => (None, Vec::new()),
-        };
-        let known = Known::new(known, &settings.model);
+        let (mut log, known) = self.log.unzip();
+        let known = Known::new(known.unwrap_or_default(), &settings.model);
         let ModelFacts { context_length, end_of_text, .. } = model.facts().clone();
         let max_length = settings.max_length.unwrap_or(context_length).min(context_length);
         let prefix = settings.prefix_token.or_else(|| end_of_text.first().copied()).unwrap_or(0);
