@@ -46,6 +46,11 @@ fn prefill_is_measured_and_wrong_shapes_are_refused() {
     // The layers' products are twice as many, attention's four times; the projection stays one row.
     assert!(flops(1) > 1.2 * flops(0) && flops(1) < 2.5 * flops(0), "{answer}");
 
+    // Six heads' scores of all positions for all positions are hundreds of gigabytes.
+    let whole = ["bench", "prefill", "--weights", "bf16", "--prompt", "65535", "--chunk", "65535"];
+    let outcome = terrace(whole).expect_code(3);
+    assert!(outcome.stderr.contains("--chunk"), "{outcome}");
+
     let outcome = terrace(["bench", "prefill", "--shape", "yi-34b"]).expect_code(2);
     assert!(outcome.stderr.contains("yi-9b"), "{outcome}");
     let outcome = terrace(["generate", &folder, "--prompt", "x", "--precision", "f16"]);

@@ -79,6 +79,24 @@ pub fn cache_bytes(
         * length
 }
 
+/// The bytes of the scores of `rows` new positions of one sequence of `length`, where attention holds
+/// them: everywhere but on the processor in f32. They are there as products, twice in f32 while the
+/// softmax is taken, and with a byte for what is hidden.
+///
+/// # Units
+///
+/// Bytes.
+#[must_use]
+pub fn scores_bytes(
+    architecture: &Architecture,
+    precision: Precision,
+    rows: u64,
+    length: u64,
+) -> u64 {
+    let each = precision.bytes() + 2 * size_of::<f32>() as u64 + 1;
+    architecture.num_attention_heads * rows.min(length) * length * each
+}
+
 /// The sequences of `length` positions whose cache fits beside the weights in `bytes`.
 #[must_use]
 pub fn sequences_that_fit(

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use terrace_base::{Fingerprint, FingerprintHasher, format_bytes};
 use terrace_checkpoint::{Checkpoint, RunLayout};
 use terrace_config::{Architecture, DeviceChoice, RunConfig};
-use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes};
+use terrace_infer::memory::{RESERVED_BYTES, cache_bytes, loaded_bytes, scores_bytes};
 use terrace_infer::{Engine, EngineOptions};
 use terrace_model::hf::{self, Quantization};
 use terrace_model::{FrozenLm, Precision};
@@ -147,7 +147,9 @@ impl FoundModel {
 
     fn fits(&self, room: Room, free: u64) -> Result<(), CliError> {
         let Room { device, precision, slots, length } = room;
-        let cache = cache_bytes(&self.architecture, precision.bytes(), slots as u64, length as u64);
+        let chunk = EngineOptions::default().prefill_tokens;
+        let cache = cache_bytes(&self.architecture, precision.bytes(), slots as u64, length as u64)
+            + held_scores(device, &self.architecture, precision, [chunk, length]);
         let (weights, reserved) = match device {
             // Integers stay in the mapped files, and the system gives that memory up when it has to.
             DeviceChoice::Cpu if self.quantization.is_some() => (0, 0),
@@ -211,6 +213,19 @@ impl FoundModel {
             }
         };
         Ok(LoadedModel { model, tokenizer: self.tokenizer, end_of_text: self.end_of_text })
+    }
+}
+
+/// The bytes of the scores of `chunk` rows of a sequence of `length`, where they are held at all.
+pub(super) fn held_scores(
+    device: DeviceChoice,
+    architecture: &Architecture,
+    precision: Precision,
+    [chunk, length]: [usize; 2],
+) -> u64 {
+    match (device, precision) {
+        (DeviceChoice::Cpu, Precision::F32) => 0,
+        _ => scores_bytes(architecture, precision, chunk as u64, length as u64),
     }
 }
 

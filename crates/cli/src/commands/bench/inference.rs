@@ -18,6 +18,7 @@ use terrace_model::{FrozenLm, Precision};
 
 use super::{resident_bytes, shape};
 use crate::args::{InferenceArgs, WeightsChoice};
+use crate::commands::model::held_scores;
 use crate::context::Context;
 use crate::device::{self, Cuda, Limits};
 use crate::error::CliError;
@@ -97,11 +98,13 @@ impl Bench {
         }
     }
 
-    /// Draws the weights, after it is known that they and a cache of `positions` fit.
+    /// Draws the weights, after it is known that they fit, with a cache of `positions` and the scores of
+    /// `chunk` rows of a sequence of `length`.
     fn draw(
         &self,
         weights: WeightsChoice,
         positions: usize,
+        [chunk, length]: [usize; 2],
         context: &Context,
     ) -> Result<Model, CliError> {
         let asked = match weights {
@@ -113,19 +116,20 @@ impl Bench {
         let scheme = Quantization { lm_head: !self.architecture.tie_word_embeddings };
         let quantization = (weights == WeightsChoice::Int8).then_some(scheme);
         let bytes = loaded_bytes(&self.architecture, quantization, precision);
-        let cache = cache_bytes(&self.architecture, precision.bytes(), 1, positions as u64);
+        let cache = cache_bytes(&self.architecture, precision.bytes(), 1, positions as u64)
+            + held_scores(self.choice, &self.architecture, precision, [chunk, length]);
         let reserved = if self.choice == DeviceChoice::Cpu { 0 } else { RESERVED_BYTES };
         let free = device::free_memory(self.choice, &context.environment);
         if let Some(free) = free.filter(|free| bytes + cache + reserved > *free) {
             let message = format!(
-                "weights in {} take {}, the cache {}, and {} are free on {}",
+                "weights in {} take {}, keys, values and scores {}, and {} are free on {}",
                 name(weights),
                 format_bytes(bytes),
                 format_bytes(cache),
                 format_bytes(free),
                 self.choice
             );
-            let help = "measure fewer --layers, a smaller --batch, or other --weights";
+            let help = "measure fewer --layers, a smaller --batch or --chunk, or other --weights";
             return Err(CliError::environment(message).with_help(help));
         }
         context.note(&format!("drawing {} of weights in {}", format_bytes(bytes), name(weights)));

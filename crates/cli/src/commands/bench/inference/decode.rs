@@ -45,7 +45,7 @@ pub(crate) fn run(args: &BenchDecodeArgs, context: &Context) -> Result<ExitCode,
     let most = args.batch.iter().max().copied().map_or(0, usize::from);
     let mut results = Vec::new();
     for weights in &args.common.weights {
-        let model = bench.draw(*weights, most * length, context)?;
+        let model = bench.draw(*weights, most * length, [most, length], context)?;
         for batch in &args.batch {
             results.push(measure(&bench, &model, args, usize::from(*batch), length)?);
         }

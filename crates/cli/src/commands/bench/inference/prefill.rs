@@ -44,7 +44,7 @@ pub(crate) fn run(args: &BenchPrefillArgs, context: &Context) -> Result<ExitCode
     let most = args.prompt.iter().max().copied().map_or(0, usize::from);
     let mut results = Vec::new();
     for weights in &args.common.weights {
-        let model = bench.draw(*weights, most + 1, context)?;
+        let model = bench.draw(*weights, most + 1, [args.chunk.into(), most + 1], context)?;
         for prompt in &args.prompt {
             results.push(measure(&bench, &model, args, usize::from(*prompt))?);
         }
