@@ -139,7 +139,8 @@ fn a_timeline_shows_where_the_time_of_a_step_goes() {
     assert_eq!([begun("layer"), begun("attention"), begun("mlp"), begun("scores")], [8; 4]);
     assert_eq!([begun("head"), begun("update"), begun("wait")], [2; 3]);
 
-    let nowhere = ["doctor", "--profile", "nowhere/timeline.json"];
+    // A file is not a folder.
+    let nowhere = ["doctor", "--profile", "timeline.json/again.json"];
     let refused = terrace_in(home.path(), nowhere);
     assert_ne!(refused.code, Some(0));
     assert!(refused.stderr.contains("--profile"), "{refused}");
