@@ -3,6 +3,7 @@
 mod eval;
 mod generate;
 mod inference;
+mod kernels;
 mod parse;
 mod quantize;
 mod replay;
@@ -19,6 +20,7 @@ use terrace_config::{Bytes, DeviceChoice, Recompute};
 pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
+pub(crate) use self::kernels::BenchKernelsArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::quantize::{BenchInt8Args, QuantizeArgs};
@@ -257,6 +259,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchVerb {
     /// Training steps of a 15.7M-parameter model: tokens/s, peak memory, model FLOP/s
     Train(BenchTrainArgs),
+    /// Each operation of a layer beside what the processor could deliver, and beside the composed form
+    Kernels(BenchKernelsArgs),
     /// Plateau tests on simulated loss curves: false alarms, power, delay
     Plateau(BenchPlateauArgs),
     /// Products with eight-bit weights beside those with f32 weights

@@ -1,11 +1,14 @@
 //! The derivative of causal attention within documents, by tiles.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::attention::{TILE_KEYS, TILE_QUERIES, Tile, visible};
 use super::exponential::exp;
 use super::simd::{dot, simd};
-use super::{AttentionShape, Buffer, Documents, Matrix, MatrixMut, PIECE_ROWS, Threads, multiply};
+use super::{
+    AttentionShape, Buffer, Documents, Matrix, MatrixMut, PIECE_ROWS, TILES, Threads, multiply,
+};
 
 /// The gradients of an attention's operands, in their shapes.
 #[derive(Debug)]
@@ -130,7 +133,8 @@ fn head_backward(
             let square = |values| MatrixMut::new(values, count, tile.width);
             multiply(square(scores), false, q, k.transposed(), scale, one);
             multiply(square(slopes), false, upstream, v.transposed(), 1.0, one);
-            differentiate(scores, slopes, &tile, &offsets[..count], scale);
+            trace_span!(target: TILES, "softmax")
+                .in_scope(|| differentiate(scores, slopes, &tile, &offsets[..count], scale));
             let (weights, slopes) =
                 (Matrix::new(scores, count, tile.width), Matrix::new(slopes, count, tile.width));
             let range = tile.keys * h..(tile.keys + tile.width) * h;

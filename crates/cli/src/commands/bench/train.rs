@@ -2,6 +2,8 @@
 //!
 //! A process of its own, because the peak of a process never falls again.
 
+mod operations;
+
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, format_bytes};
 use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
 use terrace_data::MicroBatch;
+use terrace_kernels::host::is_host;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
     Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, StepSettings, Trained,
     train_step,
 };
 
+use self::operations::Operations;
 use super::{median, resident_bytes, shape};
 use crate::args::{BenchTrainArgs, Switch};
 use crate::context::Context;
@@ -22,6 +26,9 @@ use crate::device;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
+
+/// The most steps whose spans are summed.
+const LISTENED_STEPS: usize = 3;
 
 /// What one process measured.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +57,8 @@ struct Measurement {
     /// The peak less the state: activations, working memory and the program itself.
     activation_peak_bytes: Option<u64>,
     model_flops_per_second: f64,
+    /// Where the time goes; null on devices, which work while the program is elsewhere.
+    operations: Option<Operations>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +162,14 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
     let parameters = architecture.parameter_count();
     let state_bytes = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
     let peak_memory_bytes = resident_bytes("VmHWM:");
+    let mut step = || take_step(&engine, &mut model, &mut optimizer, &batch, step_settings);
+    let operations = match context.shares().filter(|_| is_host(&device)) {
+        Some(shares) => {
+            let steps = args.steps.clamp(1, LISTENED_STEPS);
+            Some(Operations::measure(shares, steps, seconds_per_step, &mut step)?)
+        }
+        None => None,
+    };
     Ok(Measurement {
         recompute,
         noise_scale: measure_noise,
@@ -171,6 +188,7 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         state_bytes,
         activation_peak_bytes: peak_memory_bytes.map(|peak| peak.saturating_sub(state_bytes)),
         model_flops_per_second: architecture.flops_per_token(t) as f64 * tokens_per_second,
+        operations,
     })
 }
 
@@ -266,5 +284,9 @@ fn render(results: &[Measurement]) -> String {
     let model = results.first().map_or_else(String::new, |m| {
         format!("{} parameters, {} layers, on {}\n", grouped(m.parameters), m.layers, m.device)
     });
-    format!("{model}{}", table.render())
+    let shares = results.iter().filter_map(|m| {
+        let heading = format!("\nrecompute {}, {}:\n", name(m.recompute), batch_name(m));
+        m.operations.as_ref().map(|operations| heading + &operations.render())
+    });
+    format!("{model}{}{}", table.render(), shares.collect::<String>())
 }
