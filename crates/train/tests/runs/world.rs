@@ -19,6 +19,9 @@ pub(crate) const VOCABULARY: usize = 64;
 /// The targets in a sequence.
 pub(crate) const LENGTH: usize = 16;
 
+/// Nothing is trained while a checkpoint is written.
+pub(crate) const AT_ONCE: (&str, &str) = ("checkpoint.asynchronous", "false");
+
 const RUN: &str = r#"
 name = "tiny"
 seed = 5
