@@ -42,6 +42,9 @@ pub struct Job<'a> {
     pub device: Device,
     /// The memory that `recompute = "auto"` may plan with, if the run file does not say.
     pub memory_budget: Option<u64>,
+    /// The most operations a second that the device takes in dense bf16 products, if that is known:
+    /// what a step's `mfu` is a share of.
+    pub peak_flops: Option<f64>,
     /// Tells the run to stop.
     pub stop: StopFlag,
     /// Is told what happens.
@@ -170,7 +173,7 @@ fn assemble<'a>(
     store: Store,
     (positions, at): (&LogPositions, Option<Tokens>),
 ) -> Result<Trainer<'a>, Error> {
-    let Job { loaded, plan, device, memory_budget, stop, observer, evaluator } = job;
+    let Job { loaded, plan, device, memory_budget, peak_flops, stop, observer, evaluator } = job;
     let config = &loaded.config;
     if let Some(missing) = plan.missing.first() {
         return Err(Error::Missing {
@@ -239,6 +242,7 @@ fn assemble<'a>(
         store,
         writing: None,
         _lock: lock,
+        peak_flops,
         stop,
         observer,
         timing: crate::trainer::Timing::default(),

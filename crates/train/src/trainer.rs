@@ -63,6 +63,8 @@ pub struct Trainer<'a> {
     pub(crate) writing: Option<Writing>,
     pub(crate) _lock: RunLock,
     pub(crate) checkpoint_bytes: u64,
+    /// What a step's `mfu` is a share of; none where the device's peak is not known.
+    pub(crate) peak_flops: Option<f64>,
     pub(crate) stop: StopFlag,
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) timing: Timing,
