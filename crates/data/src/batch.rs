@@ -1,6 +1,6 @@
 use terrace_base::{Fingerprint, FingerprintHasher};
 
-use crate::Window;
+use crate::{TokenSlice, Window};
 
 /// The target of a position that has none.
 pub const NO_TARGET: i32 = -1;
@@ -72,16 +72,17 @@ impl MicroBatch {
     fn push_row(&mut self, window: &Window<'_>) {
         let t = self.sequence_length;
         let length = window.length as usize;
-        let id = |offset: usize| i32::try_from(window.tokens.get(offset)).expect("a small id");
-        self.tokens.extend((0..t).map(id));
-
-        let row = self.targets.len();
-        let target = |offset: usize| {
-            if offset + 1 < length { id(offset + 1) } else { NO_TARGET }
-        };
-        self.targets.extend((0..t).map(target));
+        let (begin, end) = (self.tokens.len(), self.tokens.len() + t);
+        // Asked once which width the ids have, so that the loops over them are straight.
+        match window.tokens {
+            TokenSlice::U16(ids) => self.push_ids(ids, length, |id| i32::from(*id)),
+            TokenSlice::U32(ids) => {
+                self.push_ids(ids, length, |id| i32::try_from(*id).expect("a small id"));
+            }
+        }
+        let row = &mut self.targets[begin..end];
         for &start in window.document_starts.iter().filter(|&&start| start > 0) {
-            self.targets[row + start as usize - 1] = NO_TARGET;
+            row[start as usize - 1] = NO_TARGET;
         }
 
         let padding = (length < t).then_some(length);
@@ -93,6 +94,15 @@ impl MicroBatch {
             self.segments.extend(std::iter::repeat_n(segment, end - start));
         }
     }
+
+    /// Adds a row's ids, and behind each the next one as its target where that is real.
+    fn push_ids<T>(&mut self, ids: &[T], length: usize, id: impl Fn(&T) -> i32) {
+        let t = self.sequence_length;
+        self.tokens.extend(ids[..t].iter().map(&id));
+        let real = length.clamp(1, t + 1);
+        self.targets.extend(ids[1..real].iter().map(&id));
+        self.targets.extend(std::iter::repeat_n(NO_TARGET, t + 1 - real));
+    }
 }
 
 /// The hash of the token ids and targets of a step's rows, in order.
@@ -103,17 +113,25 @@ impl MicroBatch {
 #[must_use]
 pub fn step_digest<'a>(batches: impl IntoIterator<Item = &'a MicroBatch>) -> Fingerprint {
     let mut hasher = FingerprintHasher::new();
+    let mut bytes = Vec::new();
     for batch in batches {
         let rows = batch.tokens.chunks(batch.sequence_length);
         for (tokens, targets) in rows.zip(batch.targets.chunks(batch.sequence_length)) {
-            hasher.update(&bytes_of(tokens)).update(&bytes_of(targets));
+            little_endian(tokens, &mut bytes);
+            hasher.update(&bytes);
+            little_endian(targets, &mut bytes);
+            hasher.update(&bytes);
         }
     }
     hasher.finish()
 }
 
-fn bytes_of(ids: &[i32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+/// Ids as bytes, into memory that is used again.
+fn little_endian(ids: &[i32], bytes: &mut Vec<u8>) {
+    bytes.resize(4 * ids.len(), 0);
+    for (place, id) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(ids) {
+        *place = id.to_le_bytes();
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +139,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::TokenSlice;
 
     fn window<'a>(tokens: &'a [u16], document_starts: &'a [u32], length: u32) -> Window<'a> {
         let target_tokens = length - document_starts.len() as u32;
