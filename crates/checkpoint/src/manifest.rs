@@ -23,6 +23,9 @@ pub struct Facts {
     pub stage: String,
     /// The loss on held-out text in nats per token, where it was measured.
     pub held_out_loss: Option<f64>,
+    /// Whether it was saved only because an evaluation began there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_evaluation: bool,
 }
 
 /// One file of a checkpoint.
@@ -161,7 +164,13 @@ mod tests {
     }
 
     fn facts(held_out_loss: Option<f64>) -> Facts {
-        Facts { tokens_seen: Tokens(4096), step: 7, stage: "stage-1".to_owned(), held_out_loss }
+        Facts {
+            tokens_seen: Tokens(4096),
+            step: 7,
+            stage: "stage-1".to_owned(),
+            held_out_loss,
+            for_evaluation: false,
+        }
     }
 
     fn manifest(state: &[u8], logs: &[u8], weights: &[u8]) -> Manifest {
@@ -203,8 +212,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn manifests_round_trip(loss: Option<f64>, tokens_seen: u64, stage: String) {
-            let facts = Facts { tokens_seen: Tokens(tokens_seen), stage, ..facts(loss) };
+        fn manifests_round_trip(loss: Option<f64>, tokens_seen: u64, stage: String, for_evaluation: bool) {
+            let facts =
+                Facts { tokens_seen: Tokens(tokens_seen), stage, for_evaluation, ..facts(loss) };
             let manifest = Manifest::new(facts, manifest(b"s", b"l", b"w").files);
             prop_assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).unwrap(), manifest);
         }

@@ -75,9 +75,15 @@ pub struct CheckpointFacts {
     pub is_valid: bool,
     /// The loss on held-out text, in nats, if it was measured there.
     pub held_out_nats: Option<f64>,
+    /// Whether it was saved only because an evaluation begins there.
+    #[serde(default)]
+    pub for_evaluation: bool,
 }
 
 /// Which checkpoints a run keeps.
+///
+/// One that was saved only for an evaluation counts neither among the newest nor for a multiple: it
+/// stays while it is the newest of all, which a kill within the evaluation needs, or if it is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionPolicy {
@@ -122,7 +128,9 @@ pub fn retain(checkpoints: &[CheckpointFacts], policy: &RetentionPolicy) -> Vec<
         (0..checkpoints.len()).filter(|i| checkpoints[*i].is_valid).collect();
     // Of two at the same tokens, the later in the list is the newer.
     newest.sort_by_key(|i| std::cmp::Reverse((checkpoints[*i].tokens_seen, *i)));
-    let recent = &newest[..policy.keep_last.max(1).min(newest.len())];
+    let ordinary = newest.iter().filter(|i| !checkpoints[**i].for_evaluation);
+    let recent: Vec<usize> =
+        ordinary.take(policy.keep_last.max(1)).chain(newest.first()).copied().collect();
     let best = policy.keep_best.then(|| best(checkpoints, &newest)).flatten();
     let decide = |i: usize| {
         if !checkpoints[i].is_valid {
@@ -157,9 +165,10 @@ fn is_milestone(checkpoints: &[CheckpointFacts], i: usize, every: Tokens) -> boo
     let own = interval(&checkpoints[i]);
     let place = |j: usize| (checkpoints[j].tokens_seen, j);
     let earlier = |j: usize| {
-        checkpoints[j].is_valid && interval(&checkpoints[j]) == own && place(j) < place(i)
+        let is_ordinary = checkpoints[j].is_valid && !checkpoints[j].for_evaluation;
+        is_ordinary && interval(&checkpoints[j]) == own && place(j) < place(i)
     };
-    own > 0 && !(0..checkpoints.len()).any(earlier)
+    own > 0 && !checkpoints[i].for_evaluation && !(0..checkpoints.len()).any(earlier)
 }
 
 #[cfg(test)]
@@ -169,7 +178,38 @@ mod tests {
     use super::*;
 
     fn facts(tokens: u64, is_valid: bool, held_out_nats: Option<f64>) -> CheckpointFacts {
-        CheckpointFacts { tokens_seen: Tokens(tokens), is_valid, held_out_nats }
+        CheckpointFacts {
+            tokens_seen: Tokens(tokens),
+            is_valid,
+            held_out_nats,
+            for_evaluation: false,
+        }
+    }
+
+    #[test]
+    fn evaluations_push_no_checkpoint_out() {
+        let forced = |facts| CheckpointFacts { for_evaluation: true, ..facts };
+        let mut checkpoints = vec![
+            facts(100, true, None),
+            forced(facts(110, true, None)),
+            facts(200, true, None),
+            forced(facts(205, true, Some(1.0))),
+            facts(210, true, Some(1.5)),
+            forced(facts(300, true, None)),
+            forced(facts(310, true, None)),
+        ];
+        let policy =
+            RetentionPolicy { keep_last: 2, keep_every_tokens: Some(Tokens(100)), keep_best: true };
+        let left = |checkpoints: &[CheckpointFacts]| {
+            kept(checkpoints, &policy).iter().map(|c| c.tokens_seen.0).collect::<Vec<_>>()
+        };
+        // The last is what a kill within its evaluation resumes from; 205 is the best.
+        assert_eq!(left(&checkpoints), [100, 200, 205, 210, 310]);
+        // Behind a multiple, the first that is there for its own sake is the one that stays.
+        checkpoints.push(facts(320, true, None));
+        checkpoints.push(facts(330, true, None));
+        checkpoints.push(facts(340, true, None));
+        assert_eq!(left(&checkpoints), [100, 200, 205, 320, 330, 340]);
     }
 
     #[test]
@@ -251,8 +291,12 @@ mod tests {
     }
 
     fn many() -> impl Strategy<Value = Vec<CheckpointFacts>> {
-        let one = (0u64..1000, any::<bool>(), prop::option::of(0.0f64..3.0));
-        prop::collection::vec(one.prop_map(|(t, valid, nats)| facts(t, valid, nats)), 0..20)
+        let one = (0u64..1000, any::<bool>(), prop::option::of(0.0f64..3.0), any::<bool>());
+        let one = one.prop_map(|(t, valid, nats, for_evaluation)| CheckpointFacts {
+            for_evaluation,
+            ..facts(t, valid, nats)
+        });
+        prop::collection::vec(one, 0..20)
     }
 
     fn policies() -> impl Strategy<Value = RetentionPolicy> {

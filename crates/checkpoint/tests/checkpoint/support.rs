@@ -44,6 +44,7 @@ impl Sample {
             step: self.state.step,
             stage: "stage-1".to_owned(),
             held_out_loss: Some(2.5),
+            for_evaluation: false,
         }
     }
 

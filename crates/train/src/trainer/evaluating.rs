@@ -89,13 +89,14 @@ impl Trainer<'_> {
 
     /// The digest of the state, which is on disk then.
     fn saved_digest(&mut self) -> Result<Fingerprint, Error> {
+        self.finish_saving()?;
         let here = self.state.progress.tokens_seen;
         let resumed = self.resumed_from.filter(|(tokens_seen, _)| *tokens_seen == here);
         if let (Some((_, digest)), None) = (resumed, &self.saved) {
             return Ok(digest);
         }
         let stage = self.stage_here().clone();
-        self.save(&stage)?;
+        self.save_for_evaluation(&stage)?;
         Ok(self.saved.as_ref().expect("it was just saved").1.state_digest)
     }
 

@@ -20,8 +20,17 @@ impl Trainer<'_> {
 
     /// Saves the whole state, unless this very state is saved already; it is on disk then.
     pub(super) fn save(&mut self, stage: &StageSpec) -> Result<(), Error> {
+        self.save_now(stage, false)
+    }
+
+    /// As [`save`](Self::save), of a state that nothing but an evaluation asks for.
+    pub(super) fn save_for_evaluation(&mut self, stage: &StageSpec) -> Result<(), Error> {
+        self.save_now(stage, true)
+    }
+
+    fn save_now(&mut self, stage: &StageSpec, for_evaluation: bool) -> Result<(), Error> {
         self.finish_saving()?;
-        if let Some((snapshot, writer)) = self.snapshot(stage)? {
+        if let Some((snapshot, writer)) = self.snapshot(stage, for_evaluation)? {
             let _save = trace_span!("save").entered();
             let (state, saved) = snapshot.write(writer)?;
             self.note_saved(state, saved)?;
@@ -31,12 +40,12 @@ impl Trainer<'_> {
 
     /// As [`save`](Self::save), but training may go on before it is on disk, where the run file lets it.
     pub(super) fn save_behind(&mut self, stage: &StageSpec) -> Result<(), Error> {
-        if !self.config.checkpoint.asynchronous {
+        if !self.saves_behind {
             return self.save(stage);
         }
         // One is written at a time: a disk that is slower than the cadence slows the run down.
         self.finish_saving()?;
-        if let Some((snapshot, writer)) = self.snapshot(stage)? {
+        if let Some((snapshot, writer)) = self.snapshot(stage, false)? {
             self.writing = Some(Writing::begin(snapshot, writer));
         }
         Ok(())
@@ -59,6 +68,7 @@ impl Trainer<'_> {
     fn snapshot(
         &mut self,
         stage: &StageSpec,
+        for_evaluation: bool,
     ) -> Result<Option<(Snapshot, CheckpointWriter)>, Error> {
         self.state.controller = self.controller.state().clone();
         if self.saved.as_ref().is_some_and(|(state, _)| *state == self.state) {
@@ -74,6 +84,7 @@ impl Trainer<'_> {
             step: self.state.progress.steps,
             stage: stage.name.clone(),
             held_out_loss: measured.and_then(HeldOut::mean_nats),
+            for_evaluation,
         };
         let writer = self.store.begin(facts, self.checkpoint_bytes)?;
         let snapshot = Snapshot::new(self.state.clone(), logs, &self.model, &self.optimizer);
@@ -99,6 +110,7 @@ impl Trainer<'_> {
             tokens_seen: checkpoint.tokens_seen(),
             is_valid: true,
             held_out_nats: checkpoint.facts().held_out_loss,
+            for_evaluation: checkpoint.facts().for_evaluation,
         };
         let facts: Vec<CheckpointFacts> = saved.iter().map(known).collect();
         let needed = self.needed_by_a_spike(&saved);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use terrace_checkpoint::RunLayout;
+use terrace_checkpoint::{RunLayout, Store};
 use terrace_train::{
     Asked, EvaluationRecord, Evaluator, Event, Occasion, Scores, StopFlag, TaskScore, TrainReport,
     read_evaluations, resume, start,
@@ -207,4 +207,32 @@ fn an_evaluation_that_fails_ends_the_run_with_its_state_saved() {
     let mut fake = Fake::default();
     assert!(train(&world, &directory, &mut fake, |_| {}).complete);
     assert_eq!(fake.asked, PLACES[1..]);
+}
+
+#[test]
+fn evaluations_push_no_checkpoint_of_the_cadence_out() {
+    let world = world().set(&[
+        ("checkpoint.every_steps", "4"),
+        ("checkpoint.keep_last", "2"),
+        ("checkpoint.keep_best", "false"),
+    ]);
+    let tokens = |directory: &Path| -> Vec<u64> {
+        let saved = Store::open(RunLayout::new(directory).checkpoints()).list().unwrap();
+        saved.checkpoints.iter().map(|checkpoint| checkpoint.tokens_seen().0).collect()
+    };
+    let (plain, evaluated) = (world.path("plain"), world.path("evaluated"));
+    world.train(&plain, |_| {});
+    // What is there when an evaluation ends, the state that it is of among them.
+    let mut within = Vec::new();
+    let on_event = |event: &Event<'_>| {
+        if let Event::Evaluated(record) = event {
+            within.push((record.tokens_seen.0, tokens(&evaluated)));
+        }
+    };
+    train(&world, &evaluated, &mut Fake::default(), on_event);
+    assert_eq!(tokens(&evaluated), tokens(&plain));
+    assert_eq!(tokens(&evaluated).len(), 2);
+    assert!(within.iter().all(|(at, saved)| saved.last() == Some(at) && saved.len() <= 3));
+    let forced = within.iter().filter(|(_, saved)| saved.len() == 3).count();
+    assert!(forced > 0, "some of them made a checkpoint of their own: {within:?}");
 }
