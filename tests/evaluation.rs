@@ -249,3 +249,21 @@ fn what_is_asked_of_a_run_can_be_changed() {
     let places: Vec<u64> = places.iter().map(|r| r["tokens_seen"].as_u64().unwrap()).collect();
     assert_eq!(places, [2048, 3072]);
 }
+
+#[test]
+fn what_goes_missing_on_the_way_loses_no_step() {
+    let home = tempfile::tempdir().unwrap();
+    world(home.path());
+    let run = home.path().join("run");
+    let mut child = begin(home.path(), &["train", "run.toml"]);
+    kill_within(&mut child, &run, 1536, 5);
+    fs::rename(home.path().join("tasks/texts.jsonl"), home.path().join("elsewhere")).unwrap();
+    // It is told before anything is trained, and the run goes on when it is there, or without it.
+    let refused = terrace_in(home.path(), ["resume", "run"]).expect_code(2);
+    assert!(refused.stderr.contains("texts.jsonl"), "{refused}");
+    let set = "evaluation.tasks=[\"tasks/counting.toml\"]";
+    let report = terrace_in(home.path(), ["resume", "run", "--json", "--set", set]);
+    let report = report.expect_code(0).json();
+    assert_eq!(report["complete"], true);
+    assert_eq!(report["evaluations"][3]["tasks"].as_array().unwrap().len(), 1);
+}

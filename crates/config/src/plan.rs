@@ -218,7 +218,7 @@ pub struct MemoryPlan {
     /// What one chunk of the cross entropy holds; part of the activations.
     pub logits_chunk_bytes: u64,
     /// What the host holds besides while a checkpoint is written in the background; on the processor part
-    /// of the peak.
+    /// of the peak. A run that has no room for it waits for its checkpoints.
     #[serde(default)]
     pub snapshot_bytes: u64,
     pub peak: PeakPlan,
@@ -282,6 +282,10 @@ pub struct EvaluationPlan {
     pub limit: Option<u64>,
     /// The tasks, in the order in which they are asked.
     pub tasks: Vec<EvaluatedTask>,
+    /// Keys and values of the requests that are worked on at once, beside weights and moments; null
+    /// without tasks, or where nobody has looked.
+    #[serde(default)]
+    pub cache_bytes: Option<u64>,
 }
 
 /// A task of an evaluation.

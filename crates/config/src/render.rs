@@ -203,6 +203,9 @@ fn render_evaluation(text: &mut String, evaluation: &EvaluationPlan) {
             &format!("  the first {} of each task, or of each of its subsets", grouped(limit)),
         );
     }
+    if let Some(bytes) = evaluation.cache_bytes {
+        line(text, &format!("  keys and values take {} beside the state", format_bytes(bytes)));
+    }
 }
 
 fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Option<u64>) {

@@ -212,6 +212,7 @@ fn evaluation_plan(
         every_tokens: every,
         limit: evaluation.limit.map(|limit| limit as u64),
         tasks: evaluation.tasks.iter().map(task).collect(),
+        cache_bytes: None,
     })
 }
 

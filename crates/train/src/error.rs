@@ -102,7 +102,8 @@ pub enum Error {
     /// The model could not be evaluated.
     #[error(
         "the evaluation at {tokens_seen} tokens failed; the state and what was scored are saved, and \
-         `terrace resume` goes on with it"
+         `terrace resume` goes on with it once the cause is mended; with --set 'evaluation.tasks=[]' it \
+         goes on without the tasks"
     )]
     Evaluation {
         /// Where the run stopped.

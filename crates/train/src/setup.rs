@@ -11,7 +11,9 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
 use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
-use terrace_config::{Loaded, MemoryModel, RunConfig, RunPlan, StageBatch as FirstBatch};
+use terrace_config::{
+    DeviceChoice, Loaded, MemoryModel, RunConfig, RunPlan, StageBatch as FirstBatch,
+};
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_policy::batch::{BatchController, BatchPolicy, StageBatch};
 use terrace_policy::layer_map::LayerMap;
@@ -45,6 +47,9 @@ pub struct Job<'a> {
     /// The most operations a second that the device takes in dense bf16 products, if that is known:
     /// what a step's `mfu` is a share of.
     pub peak_flops: Option<f64>,
+    /// The host's memory that is free, in bytes: whether a state that is being written has room in it
+    /// beside the run. Unknown is enough.
+    pub host_memory: Option<u64>,
     /// Tells the run to stop.
     pub stop: StopFlag,
     /// Is told what happens.
@@ -173,7 +178,8 @@ fn assemble<'a>(
     store: Store,
     (positions, at): (&LogPositions, Option<Tokens>),
 ) -> Result<Trainer<'a>, Error> {
-    let Job { loaded, plan, device, memory_budget, peak_flops, stop, observer, evaluator } = job;
+    let Job { loaded, plan, device, memory_budget, host_memory, peak_flops, .. } = job;
+    let Job { stop, observer, evaluator, .. } = job;
     let config = &loaded.config;
     if let Some(missing) = plan.missing.first() {
         return Err(Error::Missing {
@@ -193,6 +199,14 @@ fn assemble<'a>(
         kept_layers: kept_layers(training.recompute, &model.architecture, &memory, budget),
         cross_entropy_chunk_tokens: training.cross_entropy_chunk_tokens,
     };
+    let held_on_host = match config.device {
+        // A state that is being saved is part of the peak.
+        DeviceChoice::Cpu => memory.peak_bytes(settings.kept_layers as u64),
+        DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => memory.checkpoint_bytes(),
+    };
+    let saves_behind =
+        config.checkpoint.asynchronous && host_memory.is_none_or(|free| held_on_host <= free);
+    tracing::debug!(saves_behind, "checkpoints may be written while the run goes on");
     tracing::debug!(kept_layers = settings.kept_layers, "activations are kept for these layers");
     let loader = Arc::new(open_loader(config, plan)?);
     let held_out = HeldOutSets::open(
@@ -241,6 +255,7 @@ fn assemble<'a>(
         layout,
         store,
         writing: None,
+        saves_behind,
         _lock: lock,
         peak_flops,
         stop,

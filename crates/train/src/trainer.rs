@@ -61,6 +61,8 @@ pub struct Trainer<'a> {
     pub(crate) store: Store,
     /// The checkpoint that is being written; before the lock, which has to outlive it.
     pub(crate) writing: Option<Writing>,
+    /// Whether training may go on meanwhile.
+    pub(crate) saves_behind: bool,
     pub(crate) _lock: RunLock,
     pub(crate) checkpoint_bytes: u64,
     /// What a step's `mfu` is a share of; none where the device's peak is not known.

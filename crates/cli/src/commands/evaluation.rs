@@ -4,15 +4,17 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use terrace_base::format_bytes;
 use terrace_completion::{
     Error as ModelError, Event, LanguageModel, ModelFacts, Request, RequestId,
 };
 use terrace_config::{
-    DeviceChoice, Evaluation, Missing, MissingKind, RunConfig, RunPlan, TaskConfig, TaskForm,
-    load_task,
+    Architecture, DeviceChoice, Evaluation, Missing, MissingKind, RunConfig, RunPlan, TaskConfig,
+    TaskForm, load_task,
 };
 use terrace_eval::sandbox::Sandbox;
 use terrace_eval::{ItemRecord, Observer, Report, Settings};
+use terrace_infer::memory::{RESERVED_BYTES, cache_bytes};
 use terrace_infer::{Engine, EngineOptions};
 use terrace_model::Precision;
 use terrace_tokenizer::Tokenizer;
@@ -20,6 +22,7 @@ use terrace_train::{Asked, Evaluator, Scores, StopFlag, TaskScore};
 
 use super::model;
 use crate::context::Context;
+use crate::device;
 use crate::error::CliError;
 use crate::progress::{Progress, Unit};
 
@@ -34,13 +37,72 @@ struct Survey {
     missing: Vec<Missing>,
 }
 
-/// Adds to a plan how many items will be asked, and what is missing for that.
-pub(super) fn look(config: &RunConfig, plan: &mut RunPlan) -> Result<(), CliError> {
+/// Adds to a plan how many items will be asked, what memory that takes, and what is missing for it.
+pub(super) fn look(
+    config: &RunConfig,
+    architecture: Option<&Architecture>,
+    plan: &mut RunPlan,
+) -> Result<(), CliError> {
+    let layers = plan.model.as_ref().map(|model| model.layers);
+    if let (Some(evaluation), Some(planned)) = (&config.evaluation, &mut plan.evaluation) {
+        let shape = architecture.zip(layers).filter(|_| !evaluation.tasks.is_empty());
+        planned.cache_bytes = shape.map(|(architecture, num_hidden_layers)| {
+            let architecture = Architecture { num_hidden_layers, ..architecture.clone() };
+            cache(evaluation, &architecture, config.device)
+        });
+    }
     let survey = survey(config)?;
     plan.missing.extend(survey.missing);
     let tasks = plan.evaluation.iter_mut().flat_map(|evaluation| &mut evaluation.tasks);
     tasks.zip(survey.items).for_each(|(task, items)| task.items = items);
     Ok(())
+}
+
+/// The bytes that an evaluation takes beside the state of the run.
+fn cache(evaluation: &Evaluation, architecture: &Architecture, device: DeviceChoice) -> u64 {
+    let length = context_length(evaluation, architecture);
+    let chunk = EngineOptions::default().prefill_tokens;
+    let slots = evaluation.requests_at_once as u64;
+    cache_bytes(architecture, Precision::F32.bytes(), slots, length as u64)
+        + model::held_scores(device, architecture, Precision::F32, [chunk, length])
+}
+
+/// The most tokens of a request: what the run file says or what is usual, if the model has room for it.
+fn context_length(evaluation: &Evaluation, architecture: &Architecture) -> usize {
+    let room = architecture.max_position_embeddings as usize;
+    evaluation.context_length.unwrap_or(CONTEXT).min(room)
+}
+
+/// Refuses a run whose evaluations have no room beside its state, before it starts and not at its first
+/// stage's end; where free memory is not known, the device itself says so later.
+pub(super) fn refuse_what_does_not_fit(
+    device: DeviceChoice,
+    plan: &RunPlan,
+    context: &Context,
+) -> Result<(), CliError> {
+    match device::free_memory(device, &context.environment) {
+        Some(free) => fits(device, plan, free),
+        None => Ok(()),
+    }
+}
+
+fn fits(device: DeviceChoice, plan: &RunPlan, free: u64) -> Result<(), CliError> {
+    let planned = plan.evaluation.as_ref().and_then(|evaluation| evaluation.cache_bytes);
+    let (Some(cache), Some(memory)) = (planned, &plan.memory) else { return Ok(()) };
+    let state = memory.weights_bytes + memory.moments_bytes;
+    let reserved = if device == DeviceChoice::Cpu { 0 } else { RESERVED_BYTES };
+    if state.saturating_add(cache).saturating_add(reserved) <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "an evaluation takes {} for keys and values beside {} of weights and moments, and {} are free on \
+         {device}",
+        format_bytes(cache),
+        format_bytes(state),
+        format_bytes(free)
+    );
+    let help = "a smaller evaluation.requests_at_once or evaluation.context_length takes less";
+    Err(CliError::environment(message).with_help(help))
 }
 
 /// Refuses a run whose tasks cannot be asked, before anything is worked on.
@@ -144,10 +206,9 @@ impl<'a> TaskEvaluator<'a> {
         asked_as: &str,
     ) -> Result<Option<Report>, Box<dyn Error + Send + Sync>> {
         let Some((tokenizer, end_of_text)) = &self.text else { return Ok(None) };
-        let room = asked.model.architecture.max_position_embeddings as usize;
         let options = EngineOptions {
             slots: self.config.requests_at_once,
-            context_length: self.config.context_length.unwrap_or(CONTEXT).min(room),
+            context_length: context_length(&self.config, &asked.model.architecture),
             batch_invariant: self.config.batch_invariant,
             end_of_text: end_of_text.clone(),
             ..EngineOptions::default()
@@ -243,5 +304,25 @@ impl Observer for Watch<'_> {
         if let Some(progress) = &self.progress {
             progress.update(done as u64, || record.metric.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_has_no_room_is_told_before_the_run() {
+        let evaluation = Evaluation { requests_at_once: 8, ..Evaluation::default() };
+        let yi = Architecture::named("yi-9b").unwrap();
+        // 192 KiB a token in f32, 4,096 tokens, 8 requests.
+        assert_eq!(cache(&evaluation, &yi, DeviceChoice::Cpu), 8 * 4096 * 192 * 1024);
+        let short = Evaluation { context_length: Some(1024), ..evaluation.clone() };
+        assert_eq!(cache(&short, &yi, DeviceChoice::Cpu), 8 * 1024 * 192 * 1024);
+        assert!(cache(&short, &yi, DeviceChoice::Cuda(0)) > 8 * 1024 * 192 * 1024);
+        // A device that keeps the largest number of positions is asked for no more than the model has.
+        let long = Evaluation { context_length: Some(1 << 20), ..evaluation };
+        let most = yi.max_position_embeddings;
+        assert_eq!(cache(&long, &yi, DeviceChoice::Cpu), 8 * most * 192 * 1024);
     }
 }

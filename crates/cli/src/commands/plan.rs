@@ -26,7 +26,12 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<ExitCode, CliErr
     let facts = gather(&loaded.config)?;
     let options = PlanOptions { tokens_per_second: args.tokens_per_second };
     let mut plan = resolve(&loaded, &facts, &options)?;
-    evaluation::look(&loaded.config, &mut plan)?;
+    evaluation::look(&loaded.config, facts.architecture.as_ref(), &mut plan)?;
+    let device = loaded.config.device;
+    if let Err(error) = evaluation::refuse_what_does_not_fit(device, &plan, context) {
+        // Here it is said and not refused: the run may be meant for another machine.
+        plan.warnings.push(error.to_string());
+    }
     let explanation = args.explain.then(|| loaded.explain());
     let answer = Answer { plan, explanation };
     context.answer(&answer, || text(&answer));

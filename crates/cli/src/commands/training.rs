@@ -23,7 +23,7 @@ pub(crate) use self::watch::Watch;
 pub(crate) fn plan(loaded: &Loaded<RunConfig>) -> Result<RunPlan, CliError> {
     let facts: Facts = terrace_config::gather(&loaded.config)?;
     let mut plan = terrace_config::resolve(loaded, &facts, &PlanOptions::default())?;
-    evaluation::look(&loaded.config, &mut plan)?;
+    evaluation::look(&loaded.config, facts.architecture.as_ref(), &mut plan)?;
     Ok(plan)
 }
 
@@ -37,6 +37,7 @@ pub(crate) fn run(
     prepare: impl for<'a> FnOnce(Job<'a>) -> Result<Trainer<'a>, CliError>,
 ) -> Result<ExitCode, CliError> {
     let mut evaluator = TaskEvaluator::open(&loaded.config, context)?;
+    evaluation::refuse_what_does_not_fit(loaded.config.device, plan, context)?;
     let screen = dashboard.then(|| screen(plan, context)).flatten();
     let choice = loaded.config.device;
     let device = device::open(choice, context)?;
@@ -56,6 +57,7 @@ pub(crate) fn run(
         // A fifth is left to the system, the allocator and the reading of data.
         memory_budget: memory_budget(choice, context),
         peak_flops: device::peak_flops(choice, &context.environment),
+        host_memory: Some(host_memory()),
         stop,
         observer: &mut watch,
         evaluator: evaluator.as_mut().map(|evaluator| evaluator as &mut dyn Evaluator),
@@ -79,6 +81,11 @@ fn screen(plan: &RunPlan, context: &Context) -> Option<Screen> {
         return None;
     }
     Some(Screen::new(context, plan))
+}
+
+/// The host's memory that a run may plan with; a fifth of what is free is left to others.
+pub(crate) fn host_memory() -> u64 {
+    machine::memory().available_bytes / 5 * 4
 }
 
 pub(crate) fn memory_budget(

@@ -154,6 +154,7 @@ impl World {
             device: Device::flex(),
             memory_budget: None,
             peak_flops: Some(PEAK_FLOPS),
+            host_memory: None,
             stop,
             observer: &mut on_event,
             evaluator: evaluator.map(|evaluator| evaluator as &mut dyn Evaluator),

@@ -114,6 +114,7 @@ impl Branches<'_> {
             device: self.device.clone(),
             memory_budget: training::memory_budget(self.choice, self.context),
             peak_flops: device::peak_flops(self.choice, &self.context.environment),
+            host_memory: Some(training::host_memory()),
             stop,
             observer: &mut watch,
             // What a probe measures is the training loss.
