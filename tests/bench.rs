@@ -47,3 +47,52 @@ fn each_kernel_is_held_against_its_bound() {
     assert_eq!(composed.len(), 5);
     assert!(composed.iter().all(|c| c["fused_seconds"].as_f64().unwrap() > 0.0), "{answer}");
 }
+
+#[test]
+fn the_loader_is_measured_for_each_number_of_sources() {
+    let bench = ["bench", "loader", "--sources", "1,3", "--batch", "2x64", "--repeats", "1"];
+    let size = ["--tokens", "20000", "--read", "4096", "--json", "-q"];
+    let answer = terrace(bench.iter().chain(&size)).expect_code(0).json();
+    let results = answer["results"].as_array().unwrap();
+    for sources in [1, 3] {
+        let own: Vec<_> = results.iter().filter(|m| m["sources"] == sources).collect();
+        assert_eq!(own[0]["threads"], 1, "{answer}");
+        for m in own {
+            let number = |key: &str| m[key].as_f64().unwrap();
+            // 32 steps of 2x64 are 4096 tokens for each thread.
+            let tokens = number("tokens_per_second") * number("seconds");
+            assert!((tokens - 4096.0 * number("threads")).abs() < 1e-3, "{m}");
+            assert!(number("draw_nanoseconds") > 0.0, "{m}");
+        }
+    }
+    let refused = terrace(["bench", "loader", "--sources", "0"]).expect_code(2);
+    assert!(refused.stderr.contains("--sources"), "{refused}");
+}
+
+#[test]
+fn each_step_of_preparing_is_measured() {
+    let bench = ["bench", "prepare", "--input", "crates/base/src", "--extension", "rs"];
+    let options = ["--repeats", "1", "--items", "50", "--json", "-q"];
+    let answer = terrace(bench.iter().chain(&options)).expect_code(0).json();
+    let names: Vec<&str> =
+        answer["steps"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    let expected = ["parse", "validate", "normalise", "filter", "hash", "contamination"];
+    assert_eq!(names, [&expected[..], &["tokenise", "pack", "write"]].concat());
+    assert!((sum(&answer["steps"], "share") - 1.0).abs() < 1e-9, "{answer}");
+    let bytes = answer["text_bytes"].as_f64().unwrap();
+    // A token of text stands for a byte at least.
+    let tokens = answer["tokens"].as_f64().unwrap();
+    assert!(0.0 < tokens && tokens <= bytes, "{answer}");
+    let chain = answer["chain"].as_array().unwrap();
+    assert!(
+        chain.iter().any(|c| c["searches"] == true) && chain.iter().any(|c| c["searches"] == false)
+    );
+
+    let without = terrace(bench.iter().chain(&["--items", "0", "--repeats", "1", "--json", "-q"]));
+    let without = without.expect_code(0).json();
+    assert_eq!(without["tokens"], answer["tokens"]);
+    assert!(without["steps"].as_array().unwrap().iter().all(|s| s["name"] != "contamination"));
+    let nothing =
+        terrace(["bench", "prepare", "--input", "crates/base/src", "--extension", "none"]);
+    assert!(nothing.expect_code(2).stderr.contains("no text"));
+}

@@ -1,6 +1,7 @@
 //! The grammar of the command line: what can be asked, not what is done about it.
 
 mod eval;
+mod feed;
 mod generate;
 mod inference;
 mod kernels;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use terrace_config::{Bytes, DeviceChoice, Recompute};
 
 pub(crate) use self::eval::EvalArgs;
+pub(crate) use self::feed::{BenchLoaderArgs, BenchPrepareArgs};
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
 pub(crate) use self::kernels::BenchKernelsArgs;
@@ -261,6 +263,10 @@ pub(crate) enum BenchVerb {
     Train(BenchTrainArgs),
     /// Each operation of a layer beside what the processor could deliver, and beside the composed form
     Kernels(BenchKernelsArgs),
+    /// Batches from local shards for a model that does nothing, by number of sources
+    Loader(BenchLoaderArgs),
+    /// Each step from a line of text to a shard, on one core
+    Prepare(BenchPrepareArgs),
     /// Plateau tests on simulated loss curves: false alarms, power, delay
     Plateau(BenchPlateauArgs),
     /// Products with eight-bit weights beside those with f32 weights

@@ -3,8 +3,10 @@
 mod inference;
 mod int8;
 mod kernels;
+mod loader;
 mod peaks;
 mod plateau;
+mod prepare;
 mod shape;
 mod train;
 
@@ -18,6 +20,8 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliErr
     match args.what {
         BenchVerb::Train(args) => train::run(&args, context),
         BenchVerb::Kernels(args) => kernels::run(&args, context),
+        BenchVerb::Loader(args) => loader::run(&args, context),
+        BenchVerb::Prepare(args) => prepare::run(&args, context),
         BenchVerb::Plateau(args) => plateau::run(&args, context),
         BenchVerb::Int8(args) => int8::run(&args, context),
         BenchVerb::Decode(args) => inference::decode::run(&args, context),
