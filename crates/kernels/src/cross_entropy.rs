@@ -73,7 +73,7 @@ fn by_tensors(
         let keep = mask.clone().narrow(0, start, count);
 
         let logits = x.clone().matmul(weight.clone().transpose());
-        let (loss, slope) = composed(logits, y, keep, with_gradients);
+        let (loss, slope) = entropy_rows(logits, y, keep, with_gradients);
         nats.push(loss);
         if with_gradients {
             hidden_gradients.push(slope.clone().matmul(weight.clone()));
@@ -94,6 +94,21 @@ fn by_tensors(
 }
 
 /// The nats of a chunk and the gradient of their sum with respect to the logits.
+fn entropy_rows(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    mask: Tensor<1>,
+    with_gradients: bool,
+) -> (Tensor<1>, Tensor<2>) {
+    #[cfg(feature = "cube")]
+    if crate::cube::runs(&logits.device()) {
+        let targets = targets.cast(burn::tensor::IntDType::I32);
+        return crate::cube::cross_entropy(logits, targets, mask, with_gradients);
+    }
+    composed(logits, targets, mask, with_gradients)
+}
+
+/// The same of the tensor library's operations.
 fn composed(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
