@@ -1,4 +1,7 @@
-//! A layer on the host's memory against the composed layer under automatic differentiation.
+//! Layers with their backward pass written out, on the host's memory and on a device's, against the
+//! composed layer under automatic differentiation.
+//!
+//! The form for a device runs here on the operations that its kernels have as oracle.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use proptest::prelude::*;
@@ -62,9 +65,28 @@ impl Case {
     fn fused(&self) -> Vec<Vec<f32>> {
         let (a, device) = (&self.architecture, Device::flex());
         let (table, positions, segments) = (self.table(), &self.positions, &self.segments);
-        let context = SequenceContext::new(a, &table, positions, segments, self.shape, &device);
-        let (output, tape) = self.layer.forward_taped(a, &self.x, &context).unwrap();
-        let (gradients, dx) = self.layer.backward(a, tape, self.upstream.clone(), &context);
+        self.taped(&SequenceContext::new(a, &table, positions, segments, self.shape, &device))
+    }
+
+    /// The same in the form for a device's memory.
+    fn on_device(&self) -> Vec<Vec<f32>> {
+        let (table, device) = (self.table(), Device::flex());
+        let (positions, segments) = (&self.positions, &self.segments);
+        let context = SequenceContext::on_device(&table, positions, segments, self.shape, &device);
+        let found = self.taped(&context);
+        let alone = self.layer.forward(&self.architecture, self.x.clone(), &context);
+        assert_eq!(host(alone), found[0], "with a tape and without");
+        let tape = self.layer.retape(&self.architecture, &self.x, &context).unwrap();
+        let (_, dx) =
+            self.layer.backward(&self.architecture, tape, self.upstream.clone(), &context);
+        assert_eq!(host(dx), found[1], "run again");
+        found
+    }
+
+    fn taped(&self, context: &SequenceContext) -> Vec<Vec<f32>> {
+        let a = &self.architecture;
+        let (output, tape) = self.layer.forward_taped(a, &self.x, context).unwrap();
+        let (gradients, dx) = self.layer.backward(a, tape, self.upstream.clone(), context);
         [output, dx].into_iter().chain(gradients).map(host).collect()
     }
 
@@ -93,10 +115,14 @@ fn host(tensor: Tensor<2>) -> Vec<f32> {
 
 /// Compares relative to the largest element of each tensor.
 fn assert_close(case: &Case) {
-    for (index, (a, b)) in case.fused().iter().zip(&case.composed()).enumerate() {
-        let size = b.iter().fold(1.0f32, |size, x| size.max(x.abs()));
-        for (a, b) in a.iter().zip(b) {
-            assert!((a - b).abs() <= 3e-5 * size, "tensor {index}: {a} {b}, largest {size}");
+    let composed = case.composed();
+    for (form, found) in [("fused", case.fused()), ("on a device", case.on_device())] {
+        for (index, (a, b)) in found.iter().zip(&composed).enumerate() {
+            let size = b.iter().fold(1.0f32, |size, x| size.max(x.abs()));
+            for (a, b) in a.iter().zip(b) {
+                let close = (a - b).abs() <= 3e-5 * size;
+                assert!(close, "{form}, tensor {index}: {a} {b}, largest {size}");
+            }
         }
     }
 }
