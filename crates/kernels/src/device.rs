@@ -5,10 +5,12 @@
 //! host's memory [`host`](crate::host) has the same on slices.
 
 mod attention;
+mod cross_entropy;
 mod elements;
 mod norm;
 
 pub use attention::{DeviceDocuments, attention_backward, attention_forward};
+pub use cross_entropy::cross_entropy_rows;
 pub use elements::{gate, gate_backward, rotate};
 pub use norm::{norm_apply, norm_backward, norm_forward};
 

@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{DType, Int, Shape, Tensor};
+use burn::tensor::{DType, Int, IntDType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -11,25 +11,27 @@ use burn_cubecl::tensor::CubeTensor;
 use super::kernels::cross_entropy_kernel;
 use super::launch::{cube_dim, element, empty, owned, spread};
 
-/// Gives the nats of each row, `[rows]`, and the gradient of their sum, `[rows, v]`; the logits as
-/// they are where no gradient is asked for.
+/// Gives the nats of each row, `[rows]`, and the gradient of their sum, `[rows, v]`, where it is asked
+/// for.
 pub(crate) fn cross_entropy(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
     mask: Tensor<1>,
     with_gradients: bool,
-) -> (Tensor<1>, Tensor<2>) {
+) -> (Tensor<1>, Option<Tensor<2>>) {
+    let targets = targets.cast(IntDType::I32);
     let (logits, targets, mask) =
         (logits.into_dispatch(), targets.into_dispatch(), mask.into_dispatch());
     let (nats, slope) =
         <Dispatch as CrossEntropy>::cross_entropy_rows(logits, targets, mask, with_gradients);
-    (Tensor::from_dispatch(nats), Tensor::from_dispatch(slope))
+    (Tensor::from_dispatch(nats), with_gradients.then(|| Tensor::from_dispatch(slope)))
 }
 
 /// The backends that have the kernel.
 #[backend_extension(Cube, Fusion)]
 pub(crate) trait CrossEntropy: Backend {
-    /// `logits` `[rows, v]`, `targets` `[rows]` of i32, `mask` `[rows]` of f32.
+    /// `logits` `[rows, v]`, `targets` `[rows]` of i32, `mask` `[rows]` of f32; without gradients the
+    /// second is the logits as they are.
     #[fusion(meta = outputs)]
     fn cross_entropy_rows(
         logits: FloatTensor<Self>,
