@@ -1,5 +1,6 @@
 //! The whole command, run as a person runs it.
 
+mod bench;
 mod contamination;
 mod controller;
 mod dashboard;

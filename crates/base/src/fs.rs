@@ -309,20 +309,35 @@ impl AppendFile {
         self.writer.flush()
     }
 
-    /// Brings all lines to disk.
+    /// What brings the lines so far to disk, also from another thread; each line is the operating
+    /// system's already.
     ///
     /// # Errors
     ///
-    /// The disk refuses.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.writer.flush()?;
-        self.writer.get_ref().sync_all()
+    /// The process has too many open files.
+    pub fn handle(&self) -> io::Result<AppendHandle> {
+        self.writer.get_ref().try_clone().map(AppendHandle)
     }
 
     /// The log's length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
+    }
+}
+
+/// A second hold on an [`AppendFile`].
+#[derive(Debug)]
+pub struct AppendHandle(File);
+
+impl AppendHandle {
+    /// Brings all lines to disk.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

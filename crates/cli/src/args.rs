@@ -3,6 +3,7 @@
 mod eval;
 mod generate;
 mod inference;
+mod kernels;
 mod parse;
 mod quantize;
 mod replay;
@@ -19,6 +20,7 @@ use terrace_config::{Bytes, DeviceChoice, Recompute};
 pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
+pub(crate) use self::kernels::BenchKernelsArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
 use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
 pub(crate) use self::quantize::{BenchInt8Args, QuantizeArgs};
@@ -255,8 +257,10 @@ pub(crate) struct BenchArgs {
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchVerb {
-    /// Training steps of a 15.7M-parameter model: tokens/s, peak memory, model FLOP/s
+    /// Training steps of a model: tokens/s, peak memory, model FLOP/s, the share of each operation
     Train(BenchTrainArgs),
+    /// Each operation of a layer beside what the processor could deliver, and beside the composed form
+    Kernels(BenchKernelsArgs),
     /// Plateau tests on simulated loss curves: false alarms, power, delay
     Plateau(BenchPlateauArgs),
     /// Products with eight-bit weights beside those with f32 weights
@@ -296,9 +300,14 @@ pub(crate) struct BenchTrainArgs {
     /// Whether the gradient noise scale is measured; both with a comma, needs --micro-batches 2
     #[arg(long, value_name = "off|on", value_delimiter = ',', default_value = "off")]
     pub(crate) noise_scale: Vec<Switch>,
-    /// The number of layers
-    #[arg(long, value_name = "N", default_value_t = 6)]
-    pub(crate) layers: usize,
+    /// The model's shape: small (15.7M parameters), yi-6b, yi-9b, or a folder with config.json; weights
+    /// are random
+    #[arg(long, value_name = "NAME|DIR", default_value = "small")]
+    pub(crate) shape: String,
+    /// The number of layers, in place of the shape's
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) layers: Option<u64>,
     /// The number of measured steps, after one that is not
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) steps: usize,

@@ -1,12 +1,14 @@
 //! What every verb is handed: how to answer, how to speak, what the process was started with.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::args::{ColorChoice, GlobalArgs};
 use crate::environment::Environment;
+use crate::shares::Shares;
 use crate::speech::Speech;
 
 /// The world of one invocation, as far as it is not an argument of the verb.
@@ -20,6 +22,7 @@ pub(crate) struct Context {
     /// What the process was started with.
     pub(crate) environment: Environment,
     speech: Speech,
+    shares: OnceLock<Shares>,
 }
 
 impl Context {
@@ -39,6 +42,7 @@ impl Context {
             colour,
             verbosity: flags.verbosity(),
             speech: Speech::default(),
+            shares: OnceLock::new(),
             environment,
         }
     }
@@ -61,6 +65,16 @@ impl Context {
     /// The way of all text for people.
     pub(crate) fn speech(&self) -> &Speech {
         &self.speech
+    }
+
+    /// Remembers what listens to the spans of this process.
+    pub(crate) fn listen_with(&self, shares: Shares) {
+        let _ = self.shares.set(shares);
+    }
+
+    /// What listens to the spans of this process; without a log there is nothing.
+    pub(crate) fn shares(&self) -> Option<&Shares> {
+        self.shares.get()
     }
 
     /// Writes text for people to stderr, above the progress bars, and ends the line.

@@ -67,6 +67,18 @@ pub(crate) fn memory(choice: DeviceChoice, environment: &Environment) -> Option<
     }
 }
 
+/// The name of a card, where the driver tells it.
+pub(crate) fn card(choice: DeviceChoice, environment: &Environment) -> Option<String> {
+    let DeviceChoice::Cuda(index) = choice else { return None };
+    Some(Cuda::look(environment).cards.get(index)?.name.clone())
+}
+
+/// The most operations a second of dense bf16 products; none where the device's peak is not known.
+pub(crate) fn peak_flops(choice: DeviceChoice, environment: &Environment) -> Option<f64> {
+    let limits = card(choice, environment).as_deref().and_then(Limits::of)?;
+    Some(limits.bf16_flops)
+}
+
 /// The memory that is not taken; none where the driver does not tell.
 ///
 /// # Units

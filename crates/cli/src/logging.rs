@@ -10,11 +10,12 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::context::Context;
 use crate::error::CliError;
+use crate::shares::Shares;
 use crate::speech::Speech;
 use crate::timeline::Timeline;
 
 /// Sends log lines to stderr for the rest of the process, and spans to a file until what this gives is
-/// finished.
+/// finished. Shares of spans are taken when the context is asked for them.
 ///
 /// `TERRACE_LOG` decides what is logged; without it `-v` and `-q` do.
 pub(crate) fn start(
@@ -37,8 +38,12 @@ pub(crate) fn start(
         _ => lines.boxed(),
     };
     let (layer, timeline) = profile.map(Timeline::begin).transpose()?.unzip();
+    let (listener, shares) = Shares::listener();
+    let all = tracing_subscriber::registry().with(listener).with(lines.with_filter(filter));
     // The process has one subscriber; a second start would be a bug in a test at most.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(layer).try_init();
+    if all.with(layer).try_init().is_ok() {
+        context.listen_with(shares);
+    }
     Ok(timeline)
 }
 

@@ -13,6 +13,7 @@ mod exit;
 mod logging;
 mod machine;
 mod progress;
+mod shares;
 mod speech;
 mod table;
 mod terminal;

@@ -5,7 +5,7 @@ mod layer;
 pub use self::layer::{LayerForm, LayerGraph, MLP_TILE_ROWS, Term};
 use crate::device::DeviceChoice;
 use crate::model::Architecture;
-use crate::run::Training;
+use crate::run::{CheckpointConfig, Training};
 
 const F32: u128 = 4;
 
@@ -20,6 +20,8 @@ pub struct MemoryModel {
     form: LayerForm,
     extents: Extents,
     chunk_tokens: u128,
+    /// Whether a state may be held back while a checkpoint of it is written.
+    holds_snapshot: bool,
 }
 
 /// What decides how large the tensors of a micro-step are, besides the model.
@@ -97,7 +99,15 @@ impl MemoryModel {
             },
             chunk_tokens: extents.tokens.min(shape.cross_entropy_chunk_tokens as u128),
             extents,
+            holds_snapshot: false,
         }
+    }
+
+    /// The same where checkpoints are written while training goes on.
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoint: &CheckpointConfig) -> Self {
+        let has_cadence = checkpoint.every_tokens.is_some() || checkpoint.every_steps.is_some();
+        Self { holds_snapshot: checkpoint.asynchronous && has_cadence, ..self }
     }
 
     /// The master weights.
@@ -122,6 +132,13 @@ impl MemoryModel {
     #[must_use]
     pub fn checkpoint_bytes(&self) -> u64 {
         self.parameters(3)
+    }
+
+    /// What the host's memory holds besides until a checkpoint is on disk, at worst: the weights and
+    /// moments that were saved, while those of the next step are made beside them.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        if self.holds_snapshot { self.checkpoint_bytes() } else { 0 }
     }
 
     /// The gradient of the largest segment (a layer, or the output head) on its way to the sum.
@@ -153,12 +170,17 @@ impl MemoryModel {
     }
 
     /// Everything at the worst moment: weights, moments, gradients, and either activations with a
-    /// gradient in flight or what the update holds.
+    /// gradient in flight or what the update holds; on the host also a state that is being saved.
     #[must_use]
     pub fn peak_bytes(&self, kept_layers: u64) -> u64 {
         let pass = self.activations(kept_layers) + self.largest_segment();
-        let state = 4 * u128::from(self.architecture.parameter_count());
-        bytes(state + pass.max(self.update()))
+        let parameters = u128::from(self.architecture.parameter_count());
+        // A device's own memory holds nothing of what is being written.
+        let snapshot = match self.form {
+            LayerForm::Fused if self.holds_snapshot => 3 * parameters,
+            LayerForm::Fused | LayerForm::Composed => 0,
+        };
+        bytes(4 * parameters + snapshot + pass.max(self.update()))
     }
 
     /// How many layers can keep their activations within `budget` bytes; 0 where even recomputing

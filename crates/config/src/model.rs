@@ -216,6 +216,23 @@ impl Architecture {
             + 6 * self.num_hidden_layers * attention_width * sequence_length as u64
     }
 
+    /// The share of a device's peak that training at a speed is: model FLOP/s over the peak ("MFU").
+    ///
+    /// # Units
+    ///
+    /// `peak_flops` is that of dense bf16 products with sums in f32, per second, whatever the run
+    /// computes in. None where the peak is not known.
+    #[must_use]
+    pub fn utilisation(
+        &self,
+        sequence_length: usize,
+        tokens_per_second: f64,
+        peak_flops: Option<f64>,
+    ) -> Option<f64> {
+        let flops = self.flops_per_token(sequence_length) as f64 * tokens_per_second;
+        peak_flops.map(|peak| flops / peak)
+    }
+
     fn layer_matrix_parameters(&self) -> u64 {
         let hidden = self.hidden_size;
         let query = self.num_attention_heads * self.head_dim;
@@ -355,6 +372,16 @@ pub(crate) mod tests {
         let attention = architecture.flops_per_token(4096) - 6 * architecture.matrix_parameters();
         // Per layer: two products of 2 n h t operations forward, twice that backward, half masked.
         assert_eq!(attention, 48 * (2 * 2 * 4096 * 4096 * 3 / 2));
+    }
+
+    #[test]
+    fn utilisation_is_of_the_known_peak() {
+        let architecture = yi(48);
+        // 1e4 tokens of 6 × 8.57e9 matrix weights and 4.83e9 for attention, of 989e12: about 0.569.
+        let share = architecture.utilisation(4096, 1e4, Some(989e12)).unwrap();
+        let by_hand = (6.0 * 8.567e9 + 4.832e9) * 1e4 / 989e12;
+        assert!((share / by_hand - 1.0).abs() < 1e-3, "{share} against {by_hand}");
+        assert_eq!(architecture.utilisation(4096, 1e4, None), None);
     }
 
     #[test]

@@ -217,6 +217,10 @@ pub struct MemoryPlan {
     pub activations: ActivationPlan,
     /// What one chunk of the cross entropy holds; part of the activations.
     pub logits_chunk_bytes: u64,
+    /// What the host holds besides while a checkpoint is written in the background; on the processor part
+    /// of the peak.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
     pub peak: PeakPlan,
     /// The budget that `recompute = "auto"` plans with, where it is written.
     pub budget_bytes: Option<u64>,

@@ -214,6 +214,10 @@ fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Optio
         vec!["gradient in flight".into(), format_bytes(memory.gradient_in_flight_bytes)],
         vec!["logits chunk".into(), format_bytes(memory.logits_chunk_bytes)],
     ];
+    if memory.snapshot_bytes > 0 {
+        let name = "held on the host while a checkpoint is written";
+        rows.push(vec![name.into(), format_bytes(memory.snapshot_bytes)]);
+    }
     rows.extend(
         checkpoint_bytes.map(|bytes| vec!["checkpoint, on disk".into(), format_bytes(bytes)]),
     );

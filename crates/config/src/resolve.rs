@@ -44,8 +44,9 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     let stages = stages::plan(config, facts);
     let upscale = agree::base(facts, loaded).and_then(|base| upscale_plan(config, base));
     let model = architecture.as_ref().map(|architecture| model_plan(config, architecture, upscale));
-    let memory_model =
-        architecture.as_ref().map(|a| MemoryModel::new(a, &config.training, config.device));
+    let memory_model = architecture.as_ref().map(|a| {
+        MemoryModel::new(a, &config.training, config.device).with_checkpoints(&config.checkpoint)
+    });
     let mut plan = RunPlan {
         name: config.name.clone(),
         run_directory: config.run_directory.clone(),
@@ -134,6 +135,7 @@ fn memory_plan(memory: &MemoryModel, layers: u64, budget_bytes: Option<u64>) -> 
             auto: kept.map(auto),
         },
         logits_chunk_bytes: memory.logits_chunk_bytes(),
+        snapshot_bytes: memory.snapshot_bytes(),
         peak: PeakPlan {
             none: memory.peak_bytes(layers),
             all: memory.peak_bytes(0),

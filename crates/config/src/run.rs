@@ -129,6 +129,9 @@ pub struct CheckpointConfig {
     pub keep_every_tokens: Tokens,
     /// Keeps the checkpoint with the best held-out loss.
     pub keep_best: bool,
+    /// Goes on training while a checkpoint of the cadence is written. Until it is on disk its state is held
+    /// in the host's memory.
+    pub asynchronous: bool,
 }
 
 /// When the held-out loss is measured.
@@ -292,6 +295,7 @@ impl Default for CheckpointConfig {
             keep_last: 3,
             keep_every_tokens: Tokens(0),
             keep_best: true,
+            asynchronous: true,
         }
     }
 }

@@ -9,6 +9,11 @@
 //! Work is cut by the shapes alone and partial sums are added in their order, so that a result does
 //! not depend on the number of threads. It may depend on the processor: `gemm`'s products round
 //! differently with other vector widths.
+//!
+//! # Spans
+//!
+//! Each operation is a span of `tracing` of its own name, so that whoever listens can say where the time
+//! goes; a span of a product has its number of floating-point `operations`.
 
 mod attention;
 mod attention_backward;
@@ -44,6 +49,9 @@ pub use tensor::{HostTensor, holds_f32, is_host};
 
 pub(crate) use cross_entropy::cross_entropy_rows;
 pub(crate) use update::{adamw, square_sum};
+
+/// The target of spans of single tiles: there are many, on the threads of the pool.
+pub const TILES: &str = "tiles";
 
 /// The rows of one parallel piece of work: a constant, so that sums over pieces are always the same.
 const PIECE_ROWS: usize = 32;

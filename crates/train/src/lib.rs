@@ -13,6 +13,7 @@ mod memory;
 mod mixing;
 mod observe;
 mod optimizer;
+mod prefetch;
 mod record;
 mod replay;
 mod report;

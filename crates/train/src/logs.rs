@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use terrace_base::Tokens;
-use terrace_base::fs::AppendFile;
+use terrace_base::fs::{AppendFile, AppendHandle};
 use terrace_checkpoint::{LogPositions, RunLayout};
 
 use crate::{Error, EvaluationRecord};
@@ -80,17 +80,31 @@ impl Logs {
         Ok(())
     }
 
-    /// Brings all lines to disk; gives the lengths that belong to the state as it is now.
-    pub(crate) fn positions(&mut self) -> Result<LogPositions, Error> {
-        let mut positions = LogPositions::new();
-        let logs = [&mut self.metrics, &mut self.decisions, &mut self.journal];
-        for log in logs.into_iter().chain(&mut self.evaluations) {
-            let result = log.file.sync();
-            result.map_err(|source| Error::Log { path: log.path.clone(), source })?;
+    /// The lengths that belong to the state as it is now, and the lines that are to be brought to disk
+    /// before anything that counts them.
+    pub(crate) fn positions(&mut self) -> Result<(LogPositions, Unsynced), Error> {
+        let (mut positions, mut files) = (LogPositions::new(), Vec::new());
+        let logs = [&self.metrics, &self.decisions, &self.journal];
+        for log in logs.into_iter().chain(&self.evaluations) {
+            let handle = log.file.handle();
+            let handle = handle.map_err(|source| Error::Log { path: log.path.clone(), source })?;
+            files.push((log.path.clone(), handle));
             let name = log.path.file_name().expect("logs have names").to_string_lossy();
             positions = positions.with(&name, log.file.length());
         }
-        Ok(positions)
+        Ok((positions, Unsynced(files)))
+    }
+}
+
+/// Logs whose lines the operating system has, but perhaps not the disk.
+pub(crate) struct Unsynced(Vec<(PathBuf, AppendHandle)>);
+
+impl Unsynced {
+    /// Brings them to disk.
+    pub(crate) fn sync(self) -> Result<(), Error> {
+        self.0.into_iter().try_for_each(|(path, handle)| {
+            handle.sync().map_err(|source| Error::Log { path, source })
+        })
     }
 }
 

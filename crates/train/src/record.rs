@@ -52,7 +52,8 @@ pub struct StepRecord {
     pub seconds: f64,
     /// Tokens of this step over its wall time.
     pub tokens_per_second: f64,
-    /// The share of the device's peak arithmetic, where that is known.
+    /// Model FLOP/s over the device's peak in dense bf16 products. Null where that is not known, and
+    /// where only some layers are trained. Recomputed work is not counted.
     pub mfu: Option<f64>,
 }
 

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use terrace_base::{Dtype, Fingerprint, FingerprintHasher, TensorEntry};
-use terrace_checkpoint::{Checkpoint, CheckpointWriter, exp_avg_name, exp_avg_sq_name};
+use terrace_checkpoint::{Checkpoint, exp_avg_name, exp_avg_sq_name};
 use terrace_config::Architecture;
 use terrace_kernels::Moments;
 use terrace_model::{CausalLm, ParameterSpec, parameter_specs, segment_specs};
 
-use crate::{Error, Optimizer};
+use crate::Error;
 
 /// What a model is shaped like: a checkpoint of another one must not be loaded into it.
 pub(crate) fn model_fingerprint(architecture: &Architecture) -> Fingerprint {
@@ -33,37 +33,13 @@ pub(crate) fn weights_digest(model: &CausalLm) -> Fingerprint {
     hasher.finish()
 }
 
-/// Writes weights and moments, one file per segment.
-pub(crate) fn write_segments(
-    writer: &mut CheckpointWriter,
-    model: &CausalLm,
-    optimizer: &Optimizer,
-) -> Result<(), Error> {
-    for (position, segment) in model.segments().enumerate() {
-        let specs = segment_specs(&model.architecture, segment);
-        let moments = optimizer.segment_moments(position);
-        let mut entries = Vec::new();
-        let mut tensors = Vec::new();
-        for ((spec, weight), moments) in
-            specs.iter().zip(model.segment_parameters(segment)).zip(moments)
-        {
-            entries.push(entry(spec, spec.name.clone()));
-            entries.push(entry(spec, exp_avg_name(&spec.name)));
-            entries.push(entry(spec, exp_avg_sq_name(&spec.name)));
-            tensors.extend([weight, moments.first.clone(), moments.second.clone()]);
-        }
-        writer.segment(position, &entries, |sink| {
-            tensors.into_iter().try_for_each(|tensor| sink.write_all(&bytes(tensor)))
-        })?;
-    }
-    Ok(())
-}
-
-fn entry(spec: &ParameterSpec, name: String) -> TensorEntry {
+/// A parameter or one of its moments as a tensor of a file.
+pub(crate) fn entry(spec: &ParameterSpec, name: String) -> TensorEntry {
     TensorEntry { name, dtype: Dtype::F32, shape: spec.shape.clone() }
 }
 
-fn bytes(tensor: Tensor<2>) -> Vec<u8> {
+/// The elements in the order of memory, little-endian.
+pub(crate) fn bytes(tensor: Tensor<2>) -> Vec<u8> {
     // SYNC: the state has to come to the host to be saved.
     let values: Vec<f32> = tensor.into_data().try_to_vec().expect("the state is f32");
     values.iter().flat_map(|value| value.to_le_bytes()).collect()

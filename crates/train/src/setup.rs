@@ -6,6 +6,7 @@ mod history;
 mod stopped;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
@@ -23,6 +24,7 @@ use self::history::{Occasion, write};
 pub use self::stopped::{Mixed, StoppedRun};
 use crate::logs::{Evaluations, Logs};
 use crate::memory::kept_layers;
+use crate::prefetch::Prefetch;
 use crate::restore::{model_fingerprint, read_segments};
 use crate::trainer::{StageSpec, Trainer};
 use crate::{
@@ -40,6 +42,9 @@ pub struct Job<'a> {
     pub device: Device,
     /// The memory that `recompute = "auto"` may plan with, if the run file does not say.
     pub memory_budget: Option<u64>,
+    /// The most operations a second that the device takes in dense bf16 products, if that is known:
+    /// what a step's `mfu` is a share of.
+    pub peak_flops: Option<f64>,
     /// Tells the run to stop.
     pub stop: StopFlag,
     /// Is told what happens.
@@ -168,7 +173,7 @@ fn assemble<'a>(
     store: Store,
     (positions, at): (&LogPositions, Option<Tokens>),
 ) -> Result<Trainer<'a>, Error> {
-    let Job { loaded, plan, device, memory_budget, stop, observer, evaluator } = job;
+    let Job { loaded, plan, device, memory_budget, peak_flops, stop, observer, evaluator } = job;
     let config = &loaded.config;
     if let Some(missing) = plan.missing.first() {
         return Err(Error::Missing {
@@ -180,7 +185,8 @@ fn assemble<'a>(
     let model = load_model(config, &layout, &device)?;
     let map = layer_map(config, &model)?;
     let training = &config.training;
-    let memory = MemoryModel::new(&model.architecture, training, config.device);
+    let memory = MemoryModel::new(&model.architecture, training, config.device)
+        .with_checkpoints(&config.checkpoint);
     let budget = training.memory_budget.map(|bytes| bytes.0).or(memory_budget);
     let settings = EngineSettings {
         sequence_length: training.sequence_length,
@@ -188,7 +194,7 @@ fn assemble<'a>(
         cross_entropy_chunk_tokens: training.cross_entropy_chunk_tokens,
     };
     tracing::debug!(kept_layers = settings.kept_layers, "activations are kept for these layers");
-    let loader = open_loader(config, plan)?;
+    let loader = Arc::new(open_loader(config, plan)?);
     let held_out = HeldOutSets::open(
         &loader,
         config.validation.sequences_per_source,
@@ -225,6 +231,7 @@ fn assemble<'a>(
         config: config.clone(),
         map,
         model,
+        prefetch: Prefetch::new(Arc::clone(&loader)),
         loader,
         held_out,
         controller,
@@ -233,7 +240,9 @@ fn assemble<'a>(
         evaluations: read_evaluations(&layout)?,
         layout,
         store,
+        writing: None,
         _lock: lock,
+        peak_flops,
         stop,
         observer,
         timing: crate::trainer::Timing::default(),

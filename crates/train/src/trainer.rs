@@ -7,7 +7,9 @@ mod saving;
 mod spiking;
 mod stepping;
 mod validating;
+mod writing;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -26,7 +28,9 @@ use tracing::trace_span;
 
 use self::spiking::{Spike, step_loss};
 use self::stepping::losses_per_source;
+use self::writing::Writing;
 use crate::logs::Logs;
+use crate::prefetch::Prefetch;
 use crate::{
     Applied, BEFORE, BatchGrowth, Engine, Error, EvaluationRecord, Evaluator, Event, HeldOut,
     HeldOutLosses, HeldOutSets, Loader, Observer, Optimizer, RunState, StepBatch, StepOutcome,
@@ -47,15 +51,20 @@ pub struct Trainer<'a> {
     pub(crate) engine: Engine,
     pub(crate) model: CausalLm,
     pub(crate) optimizer: Optimizer,
-    pub(crate) loader: Loader,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) prefetch: Prefetch,
     pub(crate) held_out: HeldOutSets,
     pub(crate) controller: BatchController,
     pub(crate) state: RunState,
     pub(crate) logs: Logs,
     pub(crate) layout: RunLayout,
     pub(crate) store: Store,
+    /// The checkpoint that is being written; before the lock, which has to outlive it.
+    pub(crate) writing: Option<Writing>,
     pub(crate) _lock: RunLock,
     pub(crate) checkpoint_bytes: u64,
+    /// What a step's `mfu` is a share of; none where the device's peak is not known.
+    pub(crate) peak_flops: Option<f64>,
     pub(crate) stop: StopFlag,
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) timing: Timing,
@@ -140,6 +149,7 @@ impl Trainer<'_> {
     /// Takes the next step; gives where to go back to if a spike asks for it.
     fn step(&mut self, stage: &StageSpec) -> Result<Option<Rewind>, Error> {
         let begin = Instant::now();
+        self.notice_saved()?;
         let before = self.state.progress.tokens_seen;
         self.pass_over(stage)?;
         let sequences = self.next_sequences(stage)?;
@@ -148,8 +158,10 @@ impl Trainer<'_> {
         }
         let cursor = self.state.cursor.clone();
         let _step = trace_span!("step", tokens_seen = before.0, sequences).entered();
-        let batch = trace_span!("load")
-            .in_scope(|| self.loader.take(&mut self.state.cursor, &self.state.journal, sequences));
+        let batch = trace_span!("load").in_scope(|| {
+            self.prefetch.take(&mut self.state.cursor, &self.state.journal, sequences)
+        });
+        self.read_ahead(stage, sequences);
         let tokens = Tokens(sequences * self.config.training.sequence_length as u64);
         let learning_rate = stage.learning_rate.at(self.state.progress.tokens_seen, tokens);
         let settings = StepSettings {
@@ -193,6 +205,13 @@ impl Trainer<'_> {
         Ok(None)
     }
 
+    /// Begins to read what the next step takes if nothing comes between.
+    fn read_ahead(&mut self, stage: &StageSpec, sequences: u64) {
+        let left = stage.sequences - self.state.progress.stage_sequences - sequences;
+        let next = self.controller.batch_sequences().min(left);
+        self.prefetch.begin(&self.state.cursor, &self.state.journal, next);
+    }
+
     /// What the tokens of a step make due.
     fn after_step(&mut self, stage: &StageSpec, before: Tokens) -> Result<(), Error> {
         let after = self.state.progress.tokens_seen;
@@ -206,7 +225,7 @@ impl Trainer<'_> {
         }
         // A state within a spike is none to go back to.
         if self.save_is_due(before, after) && self.state.spikes.needs_state_before().is_none() {
-            self.save(stage)?;
+            self.save_behind(stage)?;
         }
         self.evaluate_if_due()
     }

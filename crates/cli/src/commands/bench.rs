@@ -2,6 +2,8 @@
 
 mod inference;
 mod int8;
+mod kernels;
+mod peaks;
 mod plateau;
 mod shape;
 mod train;
@@ -15,6 +17,7 @@ use crate::exit::ExitCode;
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliError> {
     match args.what {
         BenchVerb::Train(args) => train::run(&args, context),
+        BenchVerb::Kernels(args) => kernels::run(&args, context),
         BenchVerb::Plateau(args) => plateau::run(&args, context),
         BenchVerb::Int8(args) => int8::run(&args, context),
         BenchVerb::Decode(args) => inference::decode::run(&args, context),

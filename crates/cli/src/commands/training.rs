@@ -55,6 +55,7 @@ pub(crate) fn run(
         device,
         // A fifth is left to the system, the allocator and the reading of data.
         memory_budget: memory_budget(choice, context),
+        peak_flops: device::peak_flops(choice, &context.environment),
         stop,
         observer: &mut watch,
         evaluator: evaluator.as_mut().map(|evaluator| evaluator as &mut dyn Evaluator),

@@ -1,6 +1,6 @@
 //! What a card can do at most, by its maker's data sheet.
 
-/// The limits that decide the speed of inference.
+/// The limits that decide the speed of inference and training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limits {
     /// Bytes of memory that can be read in a second.
@@ -45,5 +45,13 @@ mod tests {
         assert_eq!(gigabytes("NVIDIA A100 80GB PCIe"), Some(1935.0));
         assert_eq!(gigabytes("NVIDIA GeForce RTX 4090"), Some(1008.0));
         assert_eq!(gigabytes("NVIDIA GeForce GTX 1080"), None);
+    }
+
+    #[test]
+    fn peaks_are_dense_ones() {
+        // The data sheets' first lines are twice as high: with structured sparsity.
+        let peak = |card| Limits::of(card).map(|limits| limits.bf16_flops / 1e12);
+        assert_eq!(peak("NVIDIA H100 80GB HBM3"), Some(989.0));
+        assert_eq!(peak("NVIDIA A100-SXM4-80GB"), Some(312.0));
     }
 }

@@ -122,7 +122,10 @@ fn what_the_log_holds_is_not_asked_again() {
 
     std::fs::write(&log, "{}\n").unwrap();
     let error = run(&settings, &mut model, &tokenizer, &mut ()).unwrap_err().to_string();
-    assert!(error.contains("log.jsonl:1: ") && error.contains("move the file away"), "{error}");
+    assert!(
+        error.contains("log.jsonl:1: ") && error.contains("move a damaged one away"),
+        "{error}"
+    );
 }
 
 #[test]

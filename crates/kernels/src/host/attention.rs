@@ -1,10 +1,11 @@
 //! Causal attention within documents by tiles, without the scores ever existing whole.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::exponential::exp;
 use super::simd::{LANES, simd, sum_lanes};
-use super::{Buffer, Matrix, MatrixMut, Threads, multiply};
+use super::{Buffer, Matrix, MatrixMut, TILES, Threads, multiply};
 
 /// The extents of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +183,8 @@ fn attend(
             );
             let begin = tile.keys == starts[0];
             let out = &mut mixed[head * h..];
-            weigh(scores, &tile, &mut running[..count], out, h, wide);
+            trace_span!(target: TILES, "softmax")
+                .in_scope(|| weigh(scores, &tile, &mut running[..count], out, h, wide));
             multiply(
                 MatrixMut::within(out, count, h, wide),
                 !begin,

@@ -1,11 +1,14 @@
 //! The derivative of causal attention within documents, by tiles.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
-use super::attention::{TILE_KEYS, TILE_QUERIES, Tile, visible};
+use super::attention::{TILE_KEYS, TILE_QUERIES, Tile};
 use super::exponential::exp;
 use super::simd::{dot, simd};
-use super::{AttentionShape, Buffer, Documents, Matrix, MatrixMut, PIECE_ROWS, Threads, multiply};
+use super::{
+    AttentionShape, Buffer, Documents, Matrix, MatrixMut, PIECE_ROWS, TILES, Threads, multiply,
+};
 
 /// The gradients of an attention's operands, in their shapes.
 #[derive(Debug)]
@@ -115,8 +118,8 @@ fn head_backward(
         let of_tile = first * wide + head * h;
         let q = Matrix::within(&all.q[of_tile..], count, h, wide);
         let upstream = Matrix::within(&all.upstream[of_tile..], count, h, wide);
-        let mut offsets = [[0.0; 2]; TILE_QUERIES];
-        for (i, [log_sum, inner]) in offsets[..count].iter_mut().enumerate() {
+        let [mut log_sums, mut inner] = [[0.0; TILE_QUERIES]; 2];
+        for (i, (log_sum, inner)) in log_sums.iter_mut().zip(&mut inner).take(count).enumerate() {
             let at = of_tile + i * wide;
             *log_sum = all.log_sums[(first + i) * heads + head];
             *inner = dot(&all.upstream[at..at + h], &all.mixed[at..at + h]);
@@ -125,48 +128,50 @@ fn head_backward(
             let of_keys = tile.keys * narrow + of_kv;
             let k = Matrix::within(&all.k[of_keys..], tile.width, h, narrow);
             let v = Matrix::within(&all.v[of_keys..], tile.width, h, narrow);
-            let scores = &mut scores[..count * tile.width];
-            let slopes = &mut slopes[..count * tile.width];
-            let square = |values| MatrixMut::new(values, count, tile.width);
-            multiply(square(scores), false, q, k.transposed(), scale, one);
-            multiply(square(slopes), false, upstream, v.transposed(), 1.0, one);
-            differentiate(scores, slopes, &tile, &offsets[..count], scale);
+            let scores = &mut scores[..tile.width * count];
+            let slopes = &mut slopes[..tile.width * count];
+            // Keys are the rows: then four of the five products read their operands as they lie.
+            let by_keys = |values| MatrixMut::new(values, tile.width, count);
+            multiply(by_keys(scores), false, k, q.transposed(), scale, one);
+            multiply(by_keys(slopes), false, v, upstream.transposed(), 1.0, one);
+            trace_span!(target: TILES, "softmax").in_scope(|| {
+                differentiate(scores, slopes, &tile, &log_sums[..count], &inner[..count], scale);
+            });
             let (weights, slopes) =
-                (Matrix::new(scores, count, tile.width), Matrix::new(slopes, count, tile.width));
+                (Matrix::new(scores, tile.width, count), Matrix::new(slopes, tile.width, count));
             let range = tile.keys * h..(tile.keys + tile.width) * h;
             let of_keys = |values| MatrixMut::new(values, tile.width, h);
-            multiply(
-                of_keys(&mut dv[range.clone()]),
-                true,
-                weights.transposed(),
-                upstream,
-                1.0,
-                one,
-            );
-            multiply(of_keys(&mut dk[range]), true, slopes.transposed(), q, 1.0, one);
+            multiply(of_keys(&mut dv[range.clone()]), true, weights, upstream, 1.0, one);
+            multiply(of_keys(&mut dk[range]), true, slopes, q, 1.0, one);
             let out = MatrixMut::new(&mut dq[first * h..(first + count) * h], count, h);
-            multiply(out, tile.keys != starts[0], slopes, k, 1.0, one);
+            multiply(out, tile.keys != starts[0], slopes.transposed(), k, 1.0, one);
         }
     }
 }
 
 simd! {
     /// Puts the weights for the scores, and the scores' slopes for the weights'.
+    ///
+    /// `scores` and `slopes` `[keys, queries]`; `log_sums` and `inner` of the queries.
     fn differentiate(
         scores: &mut [f32],
         slopes: &mut [f32],
         tile: &Tile<'_>,
-        offsets: &[[f32; 2]],
+        log_sums: &[f32],
+        inner: &[f32],
         scale: f32,
     ) {
-        let rows = scores.chunks_exact_mut(tile.width).zip(slopes.chunks_exact_mut(tile.width));
-        for (i, ((scores, slopes), [log_sum, inner])) in rows.zip(offsets).enumerate() {
-            let [from, to] = visible(tile.starts, tile.first, tile.keys, tile.width, i);
+        let count = log_sums.len();
+        let rows = scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count));
+        for (key, (scores, slopes)) in (tile.keys..).zip(rows) {
+            let [from, to] = seeing(tile.starts, tile.first, key);
             for row in [&mut *scores, &mut *slopes] {
                 row[..from].fill(0.0);
                 row[to..].fill(0.0);
             }
-            for (p, slope) in scores[from..to].iter_mut().zip(&mut slopes[from..to]) {
+            let of_queries = log_sums[from..to].iter().zip(&inner[from..to]);
+            let here = scores[from..to].iter_mut().zip(&mut slopes[from..to]);
+            for ((p, slope), (log_sum, inner)) in here.zip(of_queries) {
                 // A score may exceed its log-sum by rounding; `exp` is for what does not.
                 let exponent = *p - log_sum;
                 *p = exp(if exponent > 0.0 { 0.0 } else { exponent });
@@ -174,6 +179,16 @@ simd! {
             }
         }
     }
+}
+
+/// The queries that see a key, as a range of a tile's queries: from the key's own position on, and as
+/// long as their document has begun by then.
+#[inline(always)]
+fn seeing(starts: &[usize], first: usize, key: usize) -> [usize; 2] {
+    let from = key.saturating_sub(first).min(starts.len());
+    let all_begun = starts.last().is_none_or(|start| *start <= key);
+    let to = if all_begun { starts.len() } else { starts.partition_point(|start| *start <= key) };
+    [from, to.max(from)]
 }
 
 /// Puts the parts of all heads in their place and adds those of a group.

@@ -1,6 +1,7 @@
 //! The cross entropy of rows of logits.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::exponential::exp;
 use super::simd::{LANES, simd, sum_lanes};
@@ -20,6 +21,7 @@ pub(crate) fn cross_entropy_rows(
     mask: &[f32],
     nats: &mut [f32],
 ) {
+    let _cross_entropy = trace_span!("cross_entropy").entered();
     let v = logits.len() / nats.len();
     logits
         .par_chunks_mut(v)

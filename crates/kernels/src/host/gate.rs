@@ -1,6 +1,7 @@
 //! SwiGLU and its derivative.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::exponential::exp;
 use super::simd::simd;
@@ -9,6 +10,7 @@ use super::{Buffer, PIECE_ELEMENTS};
 /// Gives `silu(gate) · up`.
 #[must_use]
 pub fn gate_forward(gate: &[f32], up: &[f32]) -> Buffer {
+    let _gate = trace_span!("gate").entered();
     assert_eq!(gate.len(), up.len(), "two of one size");
     let mut out = Buffer::any(gate.len());
     out.par_chunks_mut(PIECE_ELEMENTS)
@@ -23,6 +25,7 @@ pub fn gate_forward(gate: &[f32], up: &[f32]) -> Buffer {
 ///
 /// With `s` the sigmoid of the gate `x`: `silu' = s·(1 + x·(1 − s))`.
 pub fn gate_backward(gate: &mut [f32], up: &mut [f32], upstream: &[f32]) {
+    let _gate = trace_span!("gate").entered();
     assert_eq!([gate.len(), up.len()], [upstream.len(); 2], "three of one size");
     gate.par_chunks_mut(PIECE_ELEMENTS)
         .zip(up.par_chunks_mut(PIECE_ELEMENTS))

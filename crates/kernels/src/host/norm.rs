@@ -1,6 +1,7 @@
 //! Root-mean-square normalisation and its derivative.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::simd::{dot, simd};
 use super::{Buffer, PIECE_ROWS};
@@ -12,6 +13,7 @@ use super::{Buffer, PIECE_ROWS};
 /// `x` `[rows, d]`; gives `[rows]`.
 #[must_use]
 pub fn norm_scale(x: &[f32], d: usize, epsilon: f64) -> Vec<f32> {
+    let _norm = trace_span!("norm").entered();
     let mut scale = vec![0.0; x.len() / d];
     x.par_chunks(PIECE_ROWS * d)
         .zip(scale.par_chunks_mut(PIECE_ROWS))
@@ -34,6 +36,7 @@ simd! {
 /// `x` `[rows, d]`, `scale` `[rows]`, `weight` `[d]`; gives `[rows, d]`.
 #[must_use]
 pub fn norm_forward(x: &[f32], scale: &[f32], weight: &[f32]) -> Buffer {
+    let _norm = trace_span!("norm").entered();
     let d = weight.len();
     let mut y = Buffer::any(x.len());
     x.par_chunks(PIECE_ROWS * d)
@@ -71,6 +74,7 @@ pub fn norm_backward(
     dy: &[f32],
     dx: &mut [f32],
 ) -> Vec<f32> {
+    let _norm = trace_span!("norm").entered();
     let d = weight.len();
     let mut partial = vec![0.0; scale.len().div_ceil(PIECE_ROWS) * d];
     x.par_chunks(PIECE_ROWS * d)

@@ -1,5 +1,9 @@
 //! Matrix products by the `gemm` crate.
 
+use tracing::trace_span;
+
+use super::TILES;
+
 /// A view of a matrix within a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -93,9 +97,13 @@ pub fn multiply(
 ) {
     assert_eq!(a.columns, b.rows, "inner extents");
     assert_eq!([a.rows, b.columns], [out.rows, out.columns], "outer extents");
-    let parallelism = match threads {
-        Threads::One => gemm::Parallelism::None,
-        Threads::All => gemm::Parallelism::Rayon(0),
+    let operations = 2 * (a.rows * a.columns * b.columns) as u64;
+    let (parallelism, _product) = match threads {
+        Threads::One => {
+            let span = trace_span!(target: TILES, "product", operations);
+            (gemm::Parallelism::None, span.entered())
+        }
+        Threads::All => (gemm::Parallelism::Rayon(0), trace_span!("product", operations).entered()),
     };
     #[expect(unsafe_code, reason = "the product takes pointers and strides")]
     // SAFETY: the constructors have checked that every element of the three views is within its

@@ -1,6 +1,7 @@
 //! Rotary position embedding in place, and its derivative.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::PIECE_ROWS;
 use super::simd::simd;
@@ -24,6 +25,7 @@ pub struct Rotations {
 ///
 // PARITY: element `i` is paired with `i + h/2` (Hugging Face `rotate_half`).
 pub fn rotate(x: &mut [f32], rotations: &Rotations, backward: bool) {
+    let _rotation = trace_span!("rotation").entered();
     let rows = rotations.cos.len() / rotations.half;
     let width = x.len() / rows;
     let piece = PIECE_ROWS * rotations.half;

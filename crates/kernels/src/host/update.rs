@@ -1,6 +1,7 @@
 //! The optimizer's passes over whole tensors.
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::PIECE_ELEMENTS;
 use super::simd::{LANES, simd, sum_lanes};
@@ -14,6 +15,7 @@ pub(crate) fn adamw(
     moments: [&mut [f32]; 2],
     constants: AdamW,
 ) {
+    let _adamw = trace_span!("adamw").entered();
     let factors = Factors::new(constants, gradient_scale);
     let [first, second] = moments;
     assert_eq!([gradient.len(), first.len(), second.len()], [parameter.len(); 3]);
@@ -83,6 +85,7 @@ simd! {
 ///
 // NUMERICS: in f32 within a piece and 16 lanes, in f64 over the pieces.
 pub(crate) fn square_sum(values: &[f32]) -> f64 {
+    let _square_sum = trace_span!("square_sum").entered();
     let parts: Vec<f32> = values.par_chunks(PIECE_ELEMENTS).map(squares).collect();
     parts.into_iter().map(f64::from).sum()
 }

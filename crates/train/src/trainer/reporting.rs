@@ -12,6 +12,7 @@ use crate::{
 
 impl Trainer<'_> {
     pub(super) fn report(mut self, complete: bool) -> Result<TrainReport, Error> {
+        self.finish_saving()?;
         if self.saved.is_none() {
             // A resumed run that had nothing left to do has saved nothing itself.
             let last = self.stages.last().expect("a plan has stages").clone();

@@ -56,6 +56,8 @@ impl Trainer<'_> {
     /// spike again, and goes back again: newer states go first, the newest of them before all, and
     /// the one gone back to is replaced, in one step, by itself with what is now known.
     pub(super) fn rewind(&mut self, stage: &StageSpec, mut rewind: Rewind) -> Result<(), Error> {
+        // Only what is on disk can be gone back to, or removed.
+        self.finish_saving()?;
         let Some((checkpoint, saved)) = self.state_before(&rewind)? else {
             let reason = "no valid checkpoint from before it is left".to_owned();
             return Err(self.give_up(stage, reason)?);

@@ -1,12 +1,12 @@
 //! When the state is saved, what is kept, and how a run goes on from it.
 
 use terrace_base::Tokens;
-use terrace_checkpoint::{Checkpoint, Facts};
+use terrace_checkpoint::{Checkpoint, CheckpointWriter, Facts, Saved};
 use terrace_policy::cadence::{Cadence, CheckpointFacts, Retention, RetentionPolicy, retain};
 use tracing::trace_span;
 
+use super::writing::{Snapshot, Writing};
 use super::{StageSpec, Trainer};
-use crate::restore::write_segments;
 use crate::{Error, Event, HeldOut, RunState};
 
 impl Trainer<'_> {
@@ -18,13 +18,53 @@ impl Trainer<'_> {
         by_steps || by_tokens.due(before, after)
     }
 
-    /// Saves the whole state, unless this very state is saved already.
+    /// Saves the whole state, unless this very state is saved already; it is on disk then.
     pub(super) fn save(&mut self, stage: &StageSpec) -> Result<(), Error> {
+        self.finish_saving()?;
+        if let Some((snapshot, writer)) = self.snapshot(stage)? {
+            let _save = trace_span!("save").entered();
+            let (state, saved) = snapshot.write(writer)?;
+            self.note_saved(state, saved)?;
+        }
+        Ok(())
+    }
+
+    /// As [`save`](Self::save), but training may go on before it is on disk, where the run file lets it.
+    pub(super) fn save_behind(&mut self, stage: &StageSpec) -> Result<(), Error> {
+        if !self.config.checkpoint.asynchronous {
+            return self.save(stage);
+        }
+        // One is written at a time: a disk that is slower than the cadence slows the run down.
+        self.finish_saving()?;
+        if let Some((snapshot, writer)) = self.snapshot(stage)? {
+            self.writing = Some(Writing::begin(snapshot, writer));
+        }
+        Ok(())
+    }
+
+    /// Takes note of a checkpoint that has come to disk meanwhile, or of why it has not.
+    pub(super) fn notice_saved(&mut self) -> Result<(), Error> {
+        let is_finished = self.writing.as_ref().is_some_and(Writing::is_finished);
+        if is_finished { self.finish_saving() } else { Ok(()) }
+    }
+
+    /// Waits until what is being written is on disk.
+    pub(super) fn finish_saving(&mut self) -> Result<(), Error> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let (state, saved) = writing.wait()?;
+        self.note_saved(state, saved)
+    }
+
+    /// The state to be written and where to; none if this very state is saved already.
+    fn snapshot(
+        &mut self,
+        stage: &StageSpec,
+    ) -> Result<Option<(Snapshot, CheckpointWriter)>, Error> {
         self.state.controller = self.controller.state().clone();
         if self.saved.as_ref().is_some_and(|(state, _)| *state == self.state) {
-            return Ok(());
+            return Ok(None);
         }
-        let _save = trace_span!("save").entered();
+        let _snapshot = trace_span!("snapshot").entered();
         let logs = self.logs.positions()?;
         let tokens_seen = self.state.progress.tokens_seen;
         let measured = self.measured.as_ref().map(|measured| &measured.held_out);
@@ -35,13 +75,14 @@ impl Trainer<'_> {
             stage: stage.name.clone(),
             held_out_loss: measured.and_then(HeldOut::mean_nats),
         };
-        let mut writer = self.store.begin(facts, self.checkpoint_bytes)?;
-        write_segments(&mut writer, &self.model, &self.optimizer)?;
-        writer.state(&self.state)?;
-        writer.logs(&logs)?;
-        let saved = writer.finish()?;
+        let writer = self.store.begin(facts, self.checkpoint_bytes)?;
+        let snapshot = Snapshot::new(self.state.clone(), logs, &self.model, &self.optimizer);
+        Ok(Some((snapshot, writer)))
+    }
+
+    fn note_saved(&mut self, state: RunState, saved: Saved) -> Result<(), Error> {
         self.observer.event(&Event::Saved { path: &saved.path, bytes: saved.bytes });
-        self.saved = Some((self.state.clone(), saved));
+        self.saved = Some((state, saved));
         self.retain()
     }
 

@@ -8,7 +8,7 @@ use terrace_policy::spike::{Action, Rewind};
 
 use super::spiking::{Spike, span};
 use super::{StageSpec, Trainer};
-use crate::{Applied, BadStep, Error, Event, StepBatch, StepRecord};
+use crate::{Applied, BadStep, Error, Event, StepBatch, StepRecord, Trained};
 
 impl Trainer<'_> {
     pub(super) fn record(
@@ -28,6 +28,7 @@ impl Trainer<'_> {
         let per_source = self.loader.names().iter().zip(losses);
         let drawn = per_source.filter(|(_, loss)| loss.targets > 0);
         let noise = self.controller.noise();
+        let tokens_per_second = tokens as f64 / seconds;
         StepRecord {
             step: self.state.progress.steps,
             stage: stage.name.clone(),
@@ -51,9 +52,17 @@ impl Trainer<'_> {
             is_spike,
             token_digest: batch.token_digest(),
             seconds,
-            tokens_per_second: tokens as f64 / seconds,
-            mfu: None,
+            tokens_per_second,
+            mfu: self.utilisation(stage, tokens_per_second),
         }
+    }
+
+    /// None too where only some layers are trained: the others' weights take no gradients, and a step
+    /// has fewer operations than are counted.
+    fn utilisation(&self, stage: &StageSpec, tokens_per_second: f64) -> Option<f64> {
+        let sequence_length = self.config.training.sequence_length;
+        let peak = self.peak_flops.filter(|_| stage.trained == Trained::Whole);
+        self.model.architecture.utilisation(sequence_length, tokens_per_second, peak)
     }
 
     /// Writes down that a step was not applied; gives where to go back to if that is called for.

@@ -12,7 +12,7 @@ use terrace_model::hf;
 use terrace_train::{Error, Event};
 
 use crate::world::{
-    LENGTH, VOCABULARY, World, documents, edition, lines, newest_checkpoint, timeless,
+    AT_ONCE, LENGTH, VOCABULARY, World, documents, edition, lines, newest_checkpoint, timeless,
 };
 
 /// A token that no document has until it is put there.
@@ -62,7 +62,8 @@ pub(crate) fn state(checkpoint: &Path) -> Value {
 
 #[test]
 fn a_poisoned_window_is_named_and_its_step_changes_nothing() {
-    let world = poisoned();
+    // What is told between two checkpoints is then what happened between their states.
+    let world = poisoned().set(&[AT_ONCE]);
     let straight = world.path("straight");
     let mut saved: Vec<(PathBuf, bool)> = Vec::new();
     let mut was_bad = false;

@@ -1,6 +1,6 @@
 //! A run that dies around a growth that the controller decided from the measured loss.
 
-use crate::world::{World, lines, timeless};
+use crate::world::{PEAK_FLOPS, World, lines, timeless};
 
 /// A learning rate at which nothing moves, so that the loss is flat from the first step, and a
 /// threshold far above what noise can hide: the batch grows after some fifty steps.
@@ -28,6 +28,14 @@ fn killed_around_a_growth_that_was_decided_is_never_killed() {
     let [growth] = &report.batch_growths[..] else { panic!("{:?}", report.batch_growths) };
     assert_eq!((growth.from_tokens.0, growth.to_tokens.0), (48, 96));
     assert!(growth.reason.contains("no longer falls"), "{}", growth.reason);
+
+    for step in lines(&straight, "metrics.jsonl") {
+        // Six operations for each of 2 (2·16·16 + 2·16·8 + 3·16·24) + 64·16 weights in products, and
+        // for each of 2·16·16 of attention.
+        let flops_per_token = 6.0 * (4864.0 + 512.0);
+        let share = flops_per_token * step["tokens_per_second"].as_f64().unwrap() / PEAK_FLOPS;
+        assert!((step["mfu"].as_f64().unwrap() / share - 1.0).abs() < 1e-9, "{step}");
+    }
 
     let records = timeless(&straight);
     let grown = records.iter().position(|r| r.tokens_seen == growth.tokens_seen).unwrap();

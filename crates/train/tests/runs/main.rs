@@ -1,5 +1,6 @@
 //! Small runs from their file to their end, and what becomes of them when something goes wrong.
 
+mod background;
 mod bad_steps;
 mod evaluations;
 mod growth;

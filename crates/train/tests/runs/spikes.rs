@@ -14,7 +14,8 @@ use terrace_train::{Error, Event, StepRecord, StoppedRun, TrainReport};
 
 use crate::bad_steps::{poisoned, state, tensors};
 use crate::world::{
-    LENGTH, VOCABULARY, World, copy_tree, documents, edition, lines, newest_checkpoint, timeless,
+    AT_ONCE, LENGTH, VOCABULARY, World, copy_tree, documents, edition, lines, newest_checkpoint,
+    timeless,
 };
 
 /// A token that no document has until it is put there.
@@ -137,7 +138,8 @@ fn what_was_evaluated_of_a_branch_that_is_given_up_is_forgotten() {
 
 #[test]
 fn killed_inside_a_rewind_is_never_killed() {
-    let world = world("rewind");
+    // A folder can only be copied while nobody writes into it.
+    let world = world("rewind").set(&[AT_ONCE]);
     let straight = world.path("straight");
     // A death at each save, when a spike is seen, and between going back and saving.
     let mut deaths = Vec::<PathBuf>::new();
@@ -179,7 +181,8 @@ fn a_run_that_may_not_go_back_again_stops_with_a_state_that_resumes() {
 #[test]
 fn a_spike_that_does_not_last_is_only_left_out() {
     let run = |policy: &str, set: &[(&str, &str)]| -> (World, TrainReport) {
-        let world = world(policy).set(set);
+        // What is told between two checkpoints is then what happened between their states.
+        let world = world(policy).set(set).set(&[AT_ONCE]);
         let mut saved = Vec::<PathBuf>::new();
         let mut spiked = false;
         let mut withheld = 0;

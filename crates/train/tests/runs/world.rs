@@ -16,8 +16,13 @@ use terrace_train::{
 
 /// The tokens that the model knows; the last one is in no document unless a test puts it there.
 pub(crate) const VOCABULARY: usize = 64;
+/// The peak that the runs are told, in operations a second.
+pub(crate) const PEAK_FLOPS: f64 = 1e12;
 /// The targets in a sequence.
 pub(crate) const LENGTH: usize = 16;
+
+/// Nothing is trained while a checkpoint is written.
+pub(crate) const AT_ONCE: (&str, &str) = ("checkpoint.asynchronous", "false");
 
 const RUN: &str = r#"
 name = "tiny"
@@ -148,6 +153,7 @@ impl World {
             plan: &plan,
             device: Device::flex(),
             memory_budget: None,
+            peak_flops: Some(PEAK_FLOPS),
             stop,
             observer: &mut on_event,
             evaluator: evaluator.map(|evaluator| evaluator as &mut dyn Evaluator),
@@ -284,7 +290,7 @@ pub(crate) fn timeless(directory: &Path) -> Vec<StepRecord> {
     let mut records: Vec<StepRecord> =
         records.map(|line| serde_json::from_value(line).unwrap()).collect();
     for record in &mut records {
-        (record.seconds, record.tokens_per_second) = (0.0, 0.0);
+        (record.seconds, record.tokens_per_second, record.mfu) = (0.0, 0.0, None);
     }
     records
 }

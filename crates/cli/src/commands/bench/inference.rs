@@ -20,7 +20,7 @@ use super::{resident_bytes, shape};
 use crate::args::{InferenceArgs, WeightsChoice};
 use crate::commands::model::held_scores;
 use crate::context::Context;
-use crate::device::{self, Cuda, Limits};
+use crate::device::{self, Limits};
 use crate::error::CliError;
 use crate::table::grouped;
 
@@ -80,7 +80,8 @@ impl Bench {
         if let Some(layers) = args.layers {
             architecture.num_hidden_layers = layers;
         }
-        let limits = card(args.device, context).as_deref().and_then(Limits::of);
+        let limits =
+            device::card(args.device, &context.environment).as_deref().and_then(Limits::of);
         let device = device::open(args.device, context)?;
         Ok(Self { architecture, choice: args.device, device, limits })
     }
@@ -89,7 +90,7 @@ impl Bench {
         let folder = Path::new(&args.shape).file_name().and_then(|name| name.to_str());
         Subject {
             device: self.choice.to_string(),
-            card: card(self.choice, context),
+            card: device::card(self.choice, &context.environment),
             shape: folder.unwrap_or(&args.shape),
             parameters: self.architecture.parameter_count(),
             layers: self.architecture.num_hidden_layers,
@@ -183,11 +184,6 @@ fn submit(engine: &mut Engine, prompt: Vec<u32>, new_tokens: usize) -> Result<()
 
 fn step(engine: &mut Engine) -> Result<(), CliError> {
     engine.step().map(|_| ()).map_err(CliError::device)
-}
-
-fn card(choice: DeviceChoice, context: &Context) -> Option<String> {
-    let DeviceChoice::Cuda(index) = choice else { return None };
-    Some(Cuda::look(&context.environment).cards.get(index)?.name.clone())
 }
 
 fn name(weights: WeightsChoice) -> &'static str {

@@ -1,7 +1,6 @@
 //! Products with eight-bit weights beside those with f32 weights.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
@@ -10,6 +9,7 @@ use terrace_config::DeviceChoice;
 use terrace_kernels::host::{Matrix, MatrixMut, Threads, multiply, product_by_rows};
 use terrace_kernels::{Int8Matrix, linear};
 
+use super::peaks::shortest;
 use crate::args::BenchInt8Args;
 use crate::context::Context;
 use crate::device;
@@ -103,17 +103,6 @@ fn measure(
         speedup: f32_seconds.min(gemm_seconds).min(few_rows_seconds) / int8_seconds,
         int8_bytes_per_second: matrix.bytes() as f64 / int8_seconds,
     }
-}
-
-/// The shortest time of a piece of work, after one that is not counted.
-fn shortest(repeats: usize, mut work: impl FnMut()) -> f64 {
-    work();
-    let times = (0..repeats).map(|_| {
-        let started = Instant::now();
-        work();
-        started.elapsed().as_secs_f64()
-    });
-    times.fold(f64::INFINITY, f64::min)
 }
 
 fn text(answer: &Answer) -> String {

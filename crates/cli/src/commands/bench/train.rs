@@ -1,6 +1,8 @@
-//! Training steps of a 15.7M-parameter model, one process for each choice of recompute.
+//! Training steps of a model of random weights, one process for each choice of recompute.
 //!
 //! A process of its own, because the peak of a process never falls again.
+
+mod operations;
 
 use std::process::Command;
 use std::time::Instant;
@@ -9,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, format_bytes};
 use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
 use terrace_data::MicroBatch;
+use terrace_kernels::host::is_host;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
     Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, StepSettings, Trained,
     train_step,
 };
 
+use self::operations::Operations;
 use super::{median, resident_bytes, shape};
 use crate::args::{BenchTrainArgs, Switch};
 use crate::context::Context;
@@ -23,6 +27,9 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::table::{Table, grouped};
 
+/// The most steps whose spans are summed.
+const LISTENED_STEPS: usize = 3;
+
 /// What one process measured.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measurement {
@@ -30,6 +37,8 @@ struct Measurement {
     /// Whether the norms of the micro-batches' gradients were taken.
     noise_scale: bool,
     device: String,
+    /// The card's name; null for other devices.
+    card: Option<String>,
     parameters: u64,
     layers: u64,
     batch_sequences: usize,
@@ -50,6 +59,12 @@ struct Measurement {
     /// The peak less the state: activations, working memory and the program itself.
     activation_peak_bytes: Option<u64>,
     model_flops_per_second: f64,
+    /// Where the time goes; null on devices, which work while the program is elsewhere.
+    operations: Option<Operations>,
+    /// Operations a second of dense bf16 products, by the maker's data sheet; null if not known.
+    peak_flops_per_second: Option<f64>,
+    /// The first over the second.
+    mfu: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +81,7 @@ pub(crate) fn run(args: &BenchTrainArgs, context: &Context) -> Result<ExitCode, 
     }
     // A device that is not there is told here, once, and not by the first process that is measured.
     device::open(args.device, context)?;
+    architecture(args)?;
     if args.noise_scale.contains(&Switch::On) && args.micro_batches < 2 {
         let message = "--noise-scale on needs at least two micro-batches in a step";
         return Err(CliError::input(message).with_help("add --micro-batches 2"));
@@ -91,10 +107,12 @@ fn in_a_process(
 ) -> Result<Measurement, CliError> {
     let program = std::env::current_exe().map_err(CliError::environment)?;
     let batch = format!("{}x{}", args.batch.sequences, args.batch.sequence_length);
-    let (layers, steps) = (args.layers.to_string(), args.steps.to_string());
+    let layers = args.layers.map(|layers| format!("--layers={layers}"));
+    let steps = args.steps.to_string();
     let output = Command::new(program)
         .args(["bench", "train", "--alone", "--json", "--quiet", "--batch", &batch])
-        .args(["--recompute", name(recompute), "--layers", &layers, "--steps", &steps])
+        .args(["--recompute", name(recompute), "--steps", &steps, "--shape", &args.shape])
+        .args(layers)
         .args(["--noise-scale", switch_name(noise_scale)])
         .args(["--micro-batches", &args.micro_batches.to_string()])
         .args(["--device", &args.device.to_string()])
@@ -111,13 +129,14 @@ fn in_a_process(
 
 fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliError> {
     let device = device::open(args.device, context)?;
-    let architecture = architecture(args);
+    let architecture = architecture(args)?;
     let (b, t) = (args.batch.sequences, args.batch.sequence_length);
     let recompute = args.recompute[0];
+    let layers = architecture.num_hidden_layers as usize;
     let kept_layers = match recompute {
-        Recompute::None => args.layers,
+        Recompute::None => layers,
         Recompute::All => 0,
-        Recompute::Auto => args.layers.div_ceil(2),
+        Recompute::Auto => layers.div_ceil(2),
     };
     let baseline_memory_bytes = resident_bytes("VmRSS:");
     let shape = MicroStepShape {
@@ -153,10 +172,20 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
     let parameters = architecture.parameter_count();
     let state_bytes = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
     let peak_memory_bytes = resident_bytes("VmHWM:");
+    let mut step = || take_step(&engine, &mut model, &mut optimizer, &batch, step_settings);
+    let operations = match context.shares().filter(|_| is_host(&device)) {
+        Some(shares) => {
+            let steps = args.steps.clamp(1, LISTENED_STEPS);
+            Some(Operations::measure(shares, steps, seconds_per_step, &mut step)?)
+        }
+        None => None,
+    };
+    let peak_flops_per_second = device::peak_flops(args.device, &context.environment);
     Ok(Measurement {
         recompute,
         noise_scale: measure_noise,
         device: args.device.to_string(),
+        card: device::card(args.device, &context.environment),
         parameters,
         layers: architecture.num_hidden_layers,
         batch_sequences: b,
@@ -171,6 +200,9 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         state_bytes,
         activation_peak_bytes: peak_memory_bytes.map(|peak| peak.saturating_sub(state_bytes)),
         model_flops_per_second: architecture.flops_per_token(t) as f64 * tokens_per_second,
+        operations,
+        peak_flops_per_second,
+        mfu: architecture.utilisation(t, tokens_per_second, peak_flops_per_second),
     })
 }
 
@@ -189,13 +221,14 @@ fn take_step(
     }
 }
 
-/// The model of the published figures, with as many layers as asked.
-fn architecture(args: &BenchTrainArgs) -> Architecture {
-    Architecture {
-        num_hidden_layers: args.layers as u64,
+/// The shape that was asked for, with as many layers as asked.
+fn architecture(args: &BenchTrainArgs) -> Result<Architecture, CliError> {
+    let shape = shape::architecture(&args.shape)?;
+    Ok(Architecture {
+        num_hidden_layers: args.layers.unwrap_or(shape.num_hidden_layers),
         max_position_embeddings: args.batch.sequence_length as u64,
-        ..shape::small()
-    }
+        ..shape
+    })
 }
 
 /// Rows of one document each, with tokens drawn from a seed.
@@ -248,6 +281,7 @@ fn render(results: &[Measurement]) -> String {
         "predicted",
         "activations",
         "model GFLOP/s",
+        "MFU",
     ]);
     let bytes = |b: Option<u64>| b.map_or_else(|| "-".to_owned(), format_bytes);
     for m in results {
@@ -261,10 +295,16 @@ fn render(results: &[Measurement]) -> String {
             format_bytes(m.predicted_peak_memory_bytes),
             bytes(m.activation_peak_bytes),
             format!("{:.1}", m.model_flops_per_second / 1e9),
+            m.mfu.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", 100.0 * share)),
         ]);
     }
     let model = results.first().map_or_else(String::new, |m| {
-        format!("{} parameters, {} layers, on {}\n", grouped(m.parameters), m.layers, m.device)
+        let device = m.card.as_ref().unwrap_or(&m.device);
+        format!("{} parameters, {} layers, on {device}\n", grouped(m.parameters), m.layers)
     });
-    format!("{model}{}", table.render())
+    let shares = results.iter().filter_map(|m| {
+        let heading = format!("\nrecompute {}, {}:\n", name(m.recompute), batch_name(m));
+        m.operations.as_ref().map(|operations| heading + &operations.render())
+    });
+    format!("{model}{}{}", table.render(), shares.collect::<String>())
 }

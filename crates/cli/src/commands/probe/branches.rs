@@ -13,6 +13,7 @@ use super::plan::ProbePlan;
 use crate::commands::training::{self, Watch};
 use crate::commands::{branch, resume};
 use crate::context::Context;
+use crate::device;
 use crate::error::CliError;
 
 /// How often a branch saves over its course.
@@ -112,6 +113,7 @@ impl Branches<'_> {
             plan: &plan,
             device: self.device.clone(),
             memory_budget: training::memory_budget(self.choice, self.context),
+            peak_flops: device::peak_flops(self.choice, &self.context.environment),
             stop,
             observer: &mut watch,
             // What a probe measures is the training loss.
