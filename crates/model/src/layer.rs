@@ -34,12 +34,14 @@ pub struct Layer {
 pub struct LayerTape(Tape);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of handles per layer, made once a pass")]
 enum Tape {
     Fused(FusedTape),
     OnDevice(Box<DeviceTape>),
 }
 
-fn attention_shape(architecture: &Architecture) -> AttentionShape {
+/// The extents of a model's attention.
+pub(crate) fn attention_shape(architecture: &Architecture) -> AttentionShape {
     AttentionShape {
         heads: architecture.num_attention_heads as usize,
         kv_heads: architecture.num_key_value_heads as usize,

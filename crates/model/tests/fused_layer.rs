@@ -6,7 +6,9 @@
 use burn::tensor::{Device, Distribution, Tensor};
 use proptest::prelude::*;
 use terrace_kernels::RopeTable;
-use terrace_model::{Architecture, Layer, Segment, SequenceContext, segment_specs};
+use terrace_model::{
+    Architecture, FrozenLayer, Layer, Linear, Segment, SequenceContext, segment_specs,
+};
 
 fn architecture(kv_heads: usize, group: usize, head_dim: usize, mlp: usize) -> Architecture {
     let heads = kv_heads * group;
@@ -80,7 +82,28 @@ impl Case {
         let (_, dx) =
             self.layer.backward(&self.architecture, tape, self.upstream.clone(), &context);
         assert_eq!(host(dx), found[1], "run again");
+        let frozen = host(self.frozen().forward(&self.architecture, self.x.clone(), &context));
+        let size = found[0].iter().fold(1.0f32, |size, x| size.max(x.abs()));
+        for (a, b) in frozen.iter().zip(&found[0]) {
+            assert!((a - b).abs() <= 3e-5 * size, "for inference: {a}, expected {b}");
+        }
         found
+    }
+
+    /// The layer with weights that are only read.
+    fn frozen(&self) -> FrozenLayer {
+        let (layer, linear) = (&self.layer, |weight: &Tensor<2>| Linear::Float(weight.clone()));
+        FrozenLayer {
+            input_layernorm: layer.input_layernorm.clone(),
+            q_proj: linear(&layer.q_proj),
+            k_proj: linear(&layer.k_proj),
+            v_proj: linear(&layer.v_proj),
+            o_proj: linear(&layer.o_proj),
+            post_attention_layernorm: layer.post_attention_layernorm.clone(),
+            gate_proj: linear(&layer.gate_proj),
+            up_proj: linear(&layer.up_proj),
+            down_proj: linear(&layer.down_proj),
+        }
     }
 
     fn taped(&self, context: &SequenceContext) -> Vec<Vec<f32>> {

@@ -20,7 +20,7 @@ use crate::context::OnDevice;
 /// below), `2·n·h + 2·k·h` of attention, `2·f` of the MLP, and `n + 2` scalars. Norms and the gated
 /// product are computed again, which reads no more than keeping them would have.
 #[derive(Debug)]
-pub struct DeviceTape {
+pub(super) struct DeviceTape {
     /// `[b·t, d]`.
     input: Tensor<2>,
     input_scales: Tensor<1>,

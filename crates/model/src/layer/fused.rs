@@ -25,7 +25,7 @@ use crate::context::Fused;
 /// `2·n·h + 2·k·h` of attention, `3·f` of the MLP, and `n + 2` scalars. Where a layer is run again
 /// the MLP's part exists for a few rows at a time only.
 #[derive(Debug)]
-pub struct FusedTape {
+pub(super) struct FusedTape {
     attention: AttentionTape,
     mlp: MlpTape,
 }
