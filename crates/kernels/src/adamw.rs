@@ -52,6 +52,10 @@ pub fn adamw_step(
     if is_host(&parameter.device()) {
         return on_host(parameter, gradient, gradient_scale, moments, constants);
     }
+    #[cfg(feature = "cube")]
+    if crate::cube::updates([&parameter, &gradient, &moments.first, &moments.second]) {
+        return crate::cube::adamw(parameter, gradient, gradient_scale, moments, constants);
+    }
     by_tensors(parameter, gradient, gradient_scale, moments, constants)
 }
 

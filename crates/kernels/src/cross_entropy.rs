@@ -1,11 +1,9 @@
 //! The output projection and its cross entropy, without the logits ever existing whole.
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::host::{
-    Buffer, HostTensor, Matrix, MatrixMut, Threads, cross_entropy_rows, is_host, multiply,
-};
+use crate::device::cross_entropy_rows;
+use crate::host::{Buffer, HostTensor, Matrix, MatrixMut, Threads, is_host, multiply};
 
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug)]
@@ -73,9 +71,9 @@ fn by_tensors(
         let keep = mask.clone().narrow(0, start, count);
 
         let logits = x.clone().matmul(weight.clone().transpose());
-        let (loss, slope) = composed(logits, y, keep, with_gradients);
+        let (loss, slope) = cross_entropy_rows(logits, y, keep, with_gradients);
         nats.push(loss);
-        if with_gradients {
+        if let Some(slope) = slope {
             hidden_gradients.push(slope.clone().matmul(weight.clone()));
             let part = slope.transpose().matmul(x);
             weight_gradient = Some(match weight_gradient {
@@ -91,24 +89,6 @@ fn by_tensors(
             weight,
         }),
     }
-}
-
-/// The nats of a chunk and the gradient of their sum with respect to the logits.
-fn composed(
-    logits: Tensor<2>,
-    targets: Tensor<1, Int>,
-    mask: Tensor<1>,
-    with_gradients: bool,
-) -> (Tensor<1>, Tensor<2>) {
-    let [count, _] = logits.dims();
-    let (y, keep) = (targets.reshape([count, 1]), mask.reshape([count, 1]));
-    let log_p = log_softmax(logits, 1);
-    let nats = (log_p.clone().gather(1, y.clone()) * keep.clone()).neg().reshape([count]);
-    if !with_gradients {
-        return (nats, log_p);
-    }
-    let minus_one = keep.ones_like().neg();
-    (nats, log_p.exp().scatter(1, y, minus_one, IndexingUpdateOp::Add).mul(keep))
 }
 
 /// The same where the memory is the host's: one pass over each row of logits, both products straight
@@ -140,7 +120,12 @@ fn on_host(
         let x = Matrix::new(&hidden[place.clone()], count, d);
         let out = MatrixMut::new(logits, count, v);
         multiply(out, false, x, projection.transposed(), 1.0, Threads::All);
-        cross_entropy_rows(logits, &targets[part.clone()], &mask[part.clone()], &mut nats[part]);
+        crate::host::cross_entropy_rows(
+            logits,
+            &targets[part.clone()],
+            &mask[part.clone()],
+            &mut nats[part],
+        );
         if with_gradients {
             let slope = Matrix::new(logits, count, v);
             let out = MatrixMut::new(&mut dx[place], count, d);
@@ -165,6 +150,7 @@ fn vector(values: Vec<f32>, device: &Device) -> Tensor<1> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::activation::log_softmax;
     use burn::tensor::{Device, Distribution};
 
     use super::*;

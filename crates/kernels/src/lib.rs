@@ -10,6 +10,7 @@ mod attention;
 mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
+pub mod device;
 pub mod host;
 mod int8;
 mod int8_tensor;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use terrace_config::Architecture;
+use terrace_kernels::device::{DeviceDocuments, has_kernels};
 use terrace_kernels::host::{Documents, HostTensor, Rotations, is_host};
 use terrace_kernels::{AttentionMask, RopeTable};
 
@@ -21,6 +22,8 @@ pub(crate) enum Form {
     Composed(Box<Composed>),
     /// For slices of the host's memory.
     Fused(Arc<Fused>),
+    /// For tensors without autodiff, with the backward pass written out.
+    OnDevice(Arc<OnDevice>),
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +37,15 @@ pub(crate) struct Composed {
 pub(crate) struct Fused {
     pub(crate) rotations: Rotations,
     pub(crate) documents: Documents,
+}
+
+#[derive(Debug)]
+pub(crate) struct OnDevice {
+    /// `[b·t, h/2]`.
+    pub(crate) cos: Tensor<2>,
+    /// `[b·t, h/2]`.
+    pub(crate) sin: Tensor<2>,
+    pub(crate) documents: DeviceDocuments,
 }
 
 impl SequenceContext {
@@ -57,6 +69,9 @@ impl SequenceContext {
         shape: [usize; 2],
         device: &Device,
     ) -> Self {
+        if has_kernels(device, architecture.head_dim as usize) {
+            return Self::on_device(table, positions, segments, shape, device);
+        }
         if !is_host(device) {
             return Self::composed(architecture, table, positions, segments, shape, device);
         }
@@ -91,6 +106,33 @@ impl SequenceContext {
         };
         let composed = Composed { cos: place(cos), sin: place(sin), mask };
         Self { shape, form: Form::Composed(Box::new(composed)) }
+    }
+
+    /// The same for operations with their backward pass written out, which a device may have kernels
+    /// for; `device` carries no autodiff.
+    ///
+    /// # Panics
+    ///
+    /// A position is not in `table`.
+    #[must_use]
+    pub fn on_device(
+        table: &RopeTable,
+        positions: &[i32],
+        segments: &[i32],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let (cos, sin) = lookup(table, positions, shape, device);
+        let (tokens, half) = (shape[0] * shape[1], cos.dims()[3]);
+        let [cos, sin] = [cos, sin].map(|angles| angles.reshape([tokens, half]));
+        let documents = DeviceDocuments::new(segments, shape, device);
+        Self { shape, form: Form::OnDevice(Arc::new(OnDevice { cos, sin, documents })) }
+    }
+
+    /// Whether layers write their own derivatives out, so that no graph is needed.
+    #[must_use]
+    pub fn has_tapes(&self) -> bool {
+        !matches!(self.form, Form::Composed(_))
     }
 
     /// The extents `[b, t]`.

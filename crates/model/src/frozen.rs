@@ -2,10 +2,12 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use terrace_config::Architecture;
-use terrace_kernels::host::{AttentionShape, HostTensor, attention_forward, rotate};
+use terrace_kernels::device;
+use terrace_kernels::host::{HostTensor, attention_forward, rotate};
 use terrace_kernels::{causal_attention, rms_norm, rope, swiglu};
 
-use crate::context::{Composed, Form, Fused};
+use crate::context::{Composed, Form, Fused, OnDevice};
+use crate::layer::attention_shape;
 use crate::{
     CausalLm, Error, Layer, Linear, ParameterSpec, Precision, Segment, SequenceContext,
     segment_specs,
@@ -217,6 +219,7 @@ impl FrozenLayer {
         let normed = rms_norm(x.clone(), self.input_layernorm.clone(), epsilon);
         let mixed = match context.form() {
             Form::Fused(fused) => self.attention_fused(architecture, normed, fused),
+            Form::OnDevice(context) => self.attention_on_device(architecture, normed, context),
             Form::Composed(composed) => {
                 self.attention_composed(architecture, normed, context.shape(), composed)
             }
@@ -241,14 +244,25 @@ impl FrozenLayer {
         let v = HostTensor::new(self.v_proj.forward(normed));
         rotate(&mut q, &context.rotations, false);
         rotate(&mut k, &context.rotations, false);
-        let shape = AttentionShape {
-            heads: architecture.num_attention_heads as usize,
-            kv_heads: architecture.num_key_value_heads as usize,
-            head_dim: architecture.head_dim as usize,
-        };
+        let shape = attention_shape(architecture);
         let (mixed, _) = attention_forward(&q, &k, &v, &context.documents, shape);
         let width = mixed.len() / rows;
         mixed.into_tensor([rows, width], &device)
+    }
+
+    /// The same in the memory of a device with kernels.
+    fn attention_on_device(
+        &self,
+        architecture: &Architecture,
+        normed: Tensor<2>,
+        context: &OnDevice,
+    ) -> Tensor<2> {
+        let rotated =
+            |heads| device::rotate(heads, context.cos.clone(), context.sin.clone(), false);
+        let q = rotated(self.q_proj.forward(normed.clone()));
+        let k = rotated(self.k_proj.forward(normed.clone()));
+        let (v, shape) = (self.v_proj.forward(normed), attention_shape(architecture));
+        device::attention_forward(q, k, v, &context.documents, shape).0
     }
 
     fn attention_composed(

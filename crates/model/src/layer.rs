@@ -1,12 +1,15 @@
 //! One decoder layer.
 
+mod device;
 mod fused;
 
 use burn::tensor::Tensor;
 use terrace_config::Architecture;
+use terrace_kernels::host::AttentionShape;
 use terrace_kernels::{causal_attention, linear, rms_norm, rope, swiglu};
 
-pub use fused::LayerTape;
+use device::DeviceTape;
+use fused::FusedTape;
 
 use crate::SequenceContext;
 use crate::context::{Composed, Form};
@@ -24,6 +27,26 @@ pub struct Layer {
     pub gate_proj: Tensor<2>,
     pub up_proj: Tensor<2>,
     pub down_proj: Tensor<2>,
+}
+
+/// What a layer's [`backward`](Layer::backward) pass needs of its forward pass.
+#[derive(Debug)]
+pub struct LayerTape(Tape);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of handles per layer, made once a pass")]
+enum Tape {
+    Fused(FusedTape),
+    OnDevice(Box<DeviceTape>),
+}
+
+/// The extents of a model's attention.
+pub(crate) fn attention_shape(architecture: &Architecture) -> AttentionShape {
+    AttentionShape {
+        heads: architecture.num_attention_heads as usize,
+        kv_heads: architecture.num_key_value_heads as usize,
+        head_dim: architecture.head_dim as usize,
+    }
 }
 
 impl Layer {
@@ -90,6 +113,7 @@ impl Layer {
     ) -> Tensor<2> {
         match context.form() {
             Form::Fused(fused) => self.forward_fused(architecture, &x, fused),
+            Form::OnDevice(device) => self.forward_on_device(architecture, x, device),
             Form::Composed(composed) => {
                 self.forward_composed(architecture, x, context.shape(), composed)
             }
@@ -98,7 +122,7 @@ impl Layer {
 
     /// Runs the layer and keeps what its [`backward`](Self::backward) pass needs.
     ///
-    /// None where the context is not one for the host's memory without autodiff: there the graph of
+    /// None where the context [has no tapes](SequenceContext::has_tapes): there the graph of
     /// [`forward`](Self::forward) gives the gradients.
     #[must_use]
     pub fn forward_taped(
@@ -108,13 +132,21 @@ impl Layer {
         context: &SequenceContext,
     ) -> Option<(Tensor<2>, LayerTape)> {
         match context.form() {
-            Form::Fused(fused) => Some(self.forward_taped_fused(architecture, x, fused)),
+            Form::Fused(fused) => {
+                let (output, tape) = self.forward_taped_fused(architecture, x, fused);
+                Some((output, LayerTape(Tape::Fused(tape))))
+            }
+            Form::OnDevice(device) => {
+                let (output, tape) = self.forward_taped_on_device(architecture, x.clone(), device);
+                Some((output, LayerTape(Tape::OnDevice(Box::new(tape)))))
+            }
             Form::Composed(_) => None,
         }
     }
 
-    /// Runs the layer again for its [`backward`](Self::backward) pass, which then takes the MLP some
-    /// rows at a time: less work and memory than [`forward_taped`](Self::forward_taped), but no output.
+    /// Runs the layer again for its [`backward`](Self::backward) pass: less work than
+    /// [`forward_taped`](Self::forward_taped), but no output. On the host the backward pass then takes
+    /// the MLP some rows at a time, which saves memory too.
     #[must_use]
     pub fn retape(
         &self,
@@ -123,7 +155,13 @@ impl Layer {
         context: &SequenceContext,
     ) -> Option<LayerTape> {
         match context.form() {
-            Form::Fused(fused) => Some(self.retape_fused(architecture, x, fused)),
+            Form::Fused(fused) => {
+                Some(LayerTape(Tape::Fused(self.retape_fused(architecture, x, fused))))
+            }
+            Form::OnDevice(device) => {
+                let tape = self.tape_on_device(architecture, x.clone(), device);
+                Some(LayerTape(Tape::OnDevice(Box::new(tape))))
+            }
             Form::Composed(_) => None,
         }
     }
@@ -145,9 +183,14 @@ impl Layer {
         upstream: Tensor<2>,
         context: &SequenceContext,
     ) -> (Vec<Tensor<2>>, Tensor<2>) {
-        match context.form() {
-            Form::Fused(fused) => self.backward_fused(architecture, tape, upstream, fused),
-            Form::Composed(_) => panic!("a tape belongs to the context that it was taken with"),
+        match (tape.0, context.form()) {
+            (Tape::Fused(tape), Form::Fused(fused)) => {
+                self.backward_fused(architecture, tape, upstream, fused)
+            }
+            (Tape::OnDevice(tape), Form::OnDevice(device)) => {
+                self.backward_on_device(architecture, *tape, upstream, device)
+            }
+            _ => panic!("a tape belongs to the context that it was taken with"),
         }
     }
 

@@ -1,9 +1,14 @@
-//! A layer on the host's memory against the composed layer under automatic differentiation.
+//! Layers with their backward pass written out, on the host's memory and on a device's, against the
+//! composed layer under automatic differentiation.
+//!
+//! The form for a device runs here on the operations that its kernels have as oracle.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use proptest::prelude::*;
 use terrace_kernels::RopeTable;
-use terrace_model::{Architecture, Layer, Segment, SequenceContext, segment_specs};
+use terrace_model::{
+    Architecture, FrozenLayer, Layer, Linear, Segment, SequenceContext, segment_specs,
+};
 
 fn architecture(kv_heads: usize, group: usize, head_dim: usize, mlp: usize) -> Architecture {
     let heads = kv_heads * group;
@@ -62,9 +67,49 @@ impl Case {
     fn fused(&self) -> Vec<Vec<f32>> {
         let (a, device) = (&self.architecture, Device::flex());
         let (table, positions, segments) = (self.table(), &self.positions, &self.segments);
-        let context = SequenceContext::new(a, &table, positions, segments, self.shape, &device);
-        let (output, tape) = self.layer.forward_taped(a, &self.x, &context).unwrap();
-        let (gradients, dx) = self.layer.backward(a, tape, self.upstream.clone(), &context);
+        self.taped(&SequenceContext::new(a, &table, positions, segments, self.shape, &device))
+    }
+
+    /// The same in the form for a device's memory.
+    fn on_device(&self) -> Vec<Vec<f32>> {
+        let (table, device) = (self.table(), Device::flex());
+        let (positions, segments) = (&self.positions, &self.segments);
+        let context = SequenceContext::on_device(&table, positions, segments, self.shape, &device);
+        let found = self.taped(&context);
+        let alone = self.layer.forward(&self.architecture, self.x.clone(), &context);
+        assert_eq!(host(alone), found[0], "with a tape and without");
+        let tape = self.layer.retape(&self.architecture, &self.x, &context).unwrap();
+        let (_, dx) =
+            self.layer.backward(&self.architecture, tape, self.upstream.clone(), &context);
+        assert_eq!(host(dx), found[1], "run again");
+        let frozen = host(self.frozen().forward(&self.architecture, self.x.clone(), &context));
+        let size = found[0].iter().fold(1.0f32, |size, x| size.max(x.abs()));
+        for (a, b) in frozen.iter().zip(&found[0]) {
+            assert!((a - b).abs() <= 3e-5 * size, "for inference: {a}, expected {b}");
+        }
+        found
+    }
+
+    /// The layer with weights that are only read.
+    fn frozen(&self) -> FrozenLayer {
+        let (layer, linear) = (&self.layer, |weight: &Tensor<2>| Linear::Float(weight.clone()));
+        FrozenLayer {
+            input_layernorm: layer.input_layernorm.clone(),
+            q_proj: linear(&layer.q_proj),
+            k_proj: linear(&layer.k_proj),
+            v_proj: linear(&layer.v_proj),
+            o_proj: linear(&layer.o_proj),
+            post_attention_layernorm: layer.post_attention_layernorm.clone(),
+            gate_proj: linear(&layer.gate_proj),
+            up_proj: linear(&layer.up_proj),
+            down_proj: linear(&layer.down_proj),
+        }
+    }
+
+    fn taped(&self, context: &SequenceContext) -> Vec<Vec<f32>> {
+        let a = &self.architecture;
+        let (output, tape) = self.layer.forward_taped(a, &self.x, context).unwrap();
+        let (gradients, dx) = self.layer.backward(a, tape, self.upstream.clone(), context);
         [output, dx].into_iter().chain(gradients).map(host).collect()
     }
 
@@ -93,10 +138,14 @@ fn host(tensor: Tensor<2>) -> Vec<f32> {
 
 /// Compares relative to the largest element of each tensor.
 fn assert_close(case: &Case) {
-    for (index, (a, b)) in case.fused().iter().zip(&case.composed()).enumerate() {
-        let size = b.iter().fold(1.0f32, |size, x| size.max(x.abs()));
-        for (a, b) in a.iter().zip(b) {
-            assert!((a - b).abs() <= 3e-5 * size, "tensor {index}: {a} {b}, largest {size}");
+    let composed = case.composed();
+    for (form, found) in [("fused", case.fused()), ("on a device", case.on_device())] {
+        for (index, (a, b)) in found.iter().zip(&composed).enumerate() {
+            let size = b.iter().fold(1.0f32, |size, x| size.max(x.abs()));
+            for (a, b) in a.iter().zip(b) {
+                let close = (a - b).abs() <= 3e-5 * size;
+                assert!(close, "{form}, tensor {index}: {a} {b}, largest {size}");
+            }
         }
     }
 }

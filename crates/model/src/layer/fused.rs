@@ -6,15 +6,15 @@ mod weight;
 use burn::tensor::{Device, Tensor};
 use terrace_config::Architecture;
 use terrace_kernels::host::{
-    AttentionGradients, AttentionShape, Buffer, HostTensor, attention_backward, attention_forward,
-    norm_backward, norm_forward, norm_scale, rotate,
+    AttentionGradients, Buffer, HostTensor, attention_backward, attention_forward, norm_backward,
+    norm_forward, norm_scale, rotate,
 };
 
 use tracing::trace_span;
 
 use self::mlp::{Mlp, MlpTape};
 use self::weight::Weight;
-use super::Layer;
+use super::{Layer, attention_shape};
 use crate::context::Fused;
 
 /// What a layer's backward pass needs of its forward pass.
@@ -25,7 +25,7 @@ use crate::context::Fused;
 /// `2·n·h + 2·k·h` of attention, `3·f` of the MLP, and `n + 2` scalars. Where a layer is run again
 /// the MLP's part exists for a few rows at a time only.
 #[derive(Debug)]
-pub struct LayerTape {
+pub(super) struct FusedTape {
     attention: AttentionTape,
     mlp: MlpTape,
 }
@@ -46,14 +46,6 @@ struct AttentionTape {
     /// What the attention gives, `[b·t, n·h]`, and its scores' log-sum-exp, `[b·t, n]`.
     mixed: Buffer,
     log_sums: Buffer,
-}
-
-fn attention_shape(architecture: &Architecture) -> AttentionShape {
-    AttentionShape {
-        heads: architecture.num_attention_heads as usize,
-        kv_heads: architecture.num_key_value_heads as usize,
-        head_dim: architecture.head_dim as usize,
-    }
 }
 
 /// The gradient of a norm's weight, `[1, d]`.
@@ -80,11 +72,11 @@ impl Layer {
         architecture: &Architecture,
         x: &Tensor<2>,
         context: &Fused,
-    ) -> (Tensor<2>, LayerTape) {
+    ) -> (Tensor<2>, FusedTape) {
         let (attention, middle, scale) = self.attention_fused(architecture, x, context);
         let (output, mlp) =
             trace_span!("mlp").in_scope(|| Mlp::of(self).forward_taped(middle, scale));
-        (output.into_tensor(x.dims(), &x.device()), LayerTape { attention, mlp })
+        (output.into_tensor(x.dims(), &x.device()), FusedTape { attention, mlp })
     }
 
     /// Runs the layer again, as far as its backward pass needs: its output is known already.
@@ -93,9 +85,9 @@ impl Layer {
         architecture: &Architecture,
         x: &Tensor<2>,
         context: &Fused,
-    ) -> LayerTape {
+    ) -> FusedTape {
         let (attention, middle, scale) = self.attention_fused(architecture, x, context);
-        LayerTape { attention, mlp: MlpTape::to_run_again(middle, scale) }
+        FusedTape { attention, mlp: MlpTape::to_run_again(middle, scale) }
     }
 
     /// Gives the residual after the attention, `[b·t, d]`, and its norm's scale, `[b·t]`.
@@ -129,7 +121,7 @@ impl Layer {
     pub(super) fn backward_fused(
         &self,
         architecture: &Architecture,
-        tape: LayerTape,
+        tape: FusedTape,
         upstream: Tensor<2>,
         context: &Fused,
     ) -> (Vec<Tensor<2>>, Tensor<2>) {

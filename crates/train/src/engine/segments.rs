@@ -1,7 +1,6 @@
 //! The layers' forward pass, recorded, and its backward pass, one layer at a time.
 
 use burn::tensor::Tensor;
-use terrace_kernels::host::is_host;
 use terrace_model::{CausalLm, Layer, LayerTape, Segment, SequenceContext};
 use tracing::trace_span;
 
@@ -107,8 +106,9 @@ impl Tape {
 impl Contexts {
     fn new(engine: &Engine, batch: &DeviceBatch<'_>) -> Self {
         let context = |device| batch.context(&engine.architecture, &engine.rope, device);
-        let tracked = (!is_host(&engine.device)).then(|| context(&engine.tracked));
-        Self { plain: context(&engine.device), tracked }
+        let plain = context(&engine.device);
+        let tracked = (!plain.has_tapes()).then(|| context(&engine.tracked));
+        Self { plain, tracked }
     }
 
     /// Runs a layer for its gradients; gives its output, detached, and what is kept of it.
@@ -117,7 +117,7 @@ impl Contexts {
             None => {
                 let (output, tape) = layer
                     .forward_taped(&engine.architecture, &x, &self.plain)
-                    .expect("the context is one for the host");
+                    .expect("the context has tapes");
                 (output, Kept::Tape(tape))
             }
             Some(tracked) => {
@@ -132,7 +132,7 @@ impl Contexts {
         match &self.tracked {
             None => {
                 let tape = layer.retape(&engine.architecture, &x, &self.plain);
-                Kept::Tape(tape.expect("the context is one for the host"))
+                Kept::Tape(tape.expect("the context has tapes"))
             }
             Some(tracked) => Kept::Graph(Graph::build(engine, layer, x, tracked)),
         }
