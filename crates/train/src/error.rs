@@ -111,6 +111,15 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The system gives no thread to write a checkpoint with.
+    #[error(
+        "no thread can be begun to write a checkpoint with; allow the process more of them, or set \
+         `checkpoint.asynchronous = false`; checkpoints saved earlier are as they were"
+    )]
+    Thread {
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file of the run's history was changed or cannot be read.
     #[error("{}: {reason}; only Terrace writes these files, restore it", path.display())]
     History {

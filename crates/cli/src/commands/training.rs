@@ -121,7 +121,7 @@ pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
     use terrace_train::Error;
     match error {
         Error::Config(error) => error.into(),
-        Error::Log { .. } => CliError::environment(error),
+        Error::Log { .. } | Error::Thread { .. } => CliError::environment(error),
         Error::Checkpoint(error) => CliError::environment(error),
         Error::Evaluation { .. } => CliError::environment(error),
         Error::BadSteps { .. } | Error::Spikes { .. } => CliError::gate(error),

@@ -46,7 +46,7 @@ impl Trainer<'_> {
         // One is written at a time: a disk that is slower than the cadence slows the run down.
         self.finish_saving()?;
         if let Some((snapshot, writer)) = self.snapshot(stage, false)? {
-            self.writing = Some(Writing::begin(snapshot, writer));
+            self.writing = Some(Writing::begin(snapshot, writer)?);
         }
         Ok(())
     }

@@ -102,11 +102,12 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
-    pub(crate) fn begin(snapshot: Snapshot, writer: CheckpointWriter) -> Self {
+    pub(crate) fn begin(snapshot: Snapshot, writer: CheckpointWriter) -> Result<Self, Error> {
         let state = snapshot.state.clone();
         let write = move || snapshot.write(writer).map(|(_, saved)| saved);
         let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
-        Self { state, thread: Some(thread.expect("the system gives a thread")) }
+        let thread = thread.map_err(|source| Error::Thread { source })?;
+        Ok(Self { state, thread: Some(thread) })
     }
 
     pub(crate) fn is_finished(&self) -> bool {
