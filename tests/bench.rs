@@ -96,3 +96,13 @@ fn each_step_of_preparing_is_measured() {
         terrace(["bench", "prepare", "--input", "crates/base/src", "--extension", "none"]);
     assert!(nothing.expect_code(2).stderr.contains("no text"));
 }
+
+#[test]
+fn a_batch_without_room_is_refused() {
+    for bench in ["kernels", "loader"] {
+        let refused = terrace(["bench", bench, "--batch", "1000000x1000000"]).expect_code(3);
+        assert!(refused.stderr.contains("a smaller --batch"), "{refused}");
+    }
+    let refused = terrace(["bench", "train", "--steps", "0"]).expect_code(2);
+    assert!(refused.stderr.contains("at least 1"), "{refused}");
+}

@@ -315,7 +315,7 @@ pub(crate) struct BenchTrainArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) layers: Option<u64>,
     /// The number of measured steps, after one that is not
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub(crate) steps: usize,
     /// The device: cpu, cuda, cuda:1, wgpu
     #[arg(long, value_parser = parse_device, default_value = "cpu")]
@@ -323,6 +323,13 @@ pub(crate) struct BenchTrainArgs {
     /// Measure in this process: what the processes that are measured are started with
     #[arg(long, hide = true)]
     pub(crate) alone: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a number of at least 1".to_owned()),
+    }
 }
 
 /// What every verb takes that trains a run.

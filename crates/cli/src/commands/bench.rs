@@ -29,6 +29,18 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<ExitCode, CliErr
     }
 }
 
+/// Refuses what would have no room: an allocation that fails ends the process without a word.
+fn require_memory(bytes: u128) -> Result<(), CliError> {
+    let free = crate::machine::memory().available_bytes;
+    if bytes <= u128::from(free) {
+        return Ok(());
+    }
+    let needed = terrace_base::format_bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+    let free = terrace_base::format_bytes(free);
+    let message = format!("--batch takes {needed} at least, and {free} are free");
+    Err(CliError::environment(message).with_help("a smaller --batch takes less"))
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -11,7 +11,7 @@ use terrace_config::{Architecture, DeviceChoice};
 
 use self::composed::Composition;
 use super::peaks::Peaks;
-use super::{median, resident_bytes, shape};
+use super::{median, require_memory, resident_bytes, shape};
 use crate::args::BenchKernelsArgs;
 use crate::context::Context;
 use crate::device;
@@ -95,6 +95,9 @@ pub(crate) fn run(args: &BenchKernelsArgs, context: &Context) -> Result<ExitCode
     let device = device::open(DeviceChoice::Cpu, context)?;
     let (b, t) = (args.batch.sequences, args.batch.sequence_length);
     let extents = Extents::new(shape::architecture(&args.shape)?, b, t);
+    // The two sides of the gate, what they give, and the gradient of that.
+    let widest = extents.f.max(extents.wide).max(extents.d) as u128;
+    require_memory(4 * widest * b as u128 * t as u128 * size_of::<f32>() as u128)?;
     let repeats = usize::from(args.repeats);
     context.note("the peaks of this machine");
     let peaks = Peaks::measure();

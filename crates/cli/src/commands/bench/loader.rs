@@ -11,7 +11,7 @@ use terrace_data::{EditionHeader, Manifest, MicroBatch, Packing, write_documents
 use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
 use terrace_train::Loader;
 
-use super::{median, resident_bytes};
+use super::{median, require_memory, resident_bytes};
 use crate::args::BenchLoaderArgs;
 use crate::context::Context;
 use crate::error::CliError;
@@ -50,6 +50,9 @@ struct Measurement {
 
 /// Measures each number of sources.
 pub(crate) fn run(args: &BenchLoaderArgs, context: &Context) -> Result<ExitCode, CliError> {
+    // Token, target, position and document of each place.
+    let tokens = args.batch.sequences as u128 * args.batch.sequence_length as u128;
+    require_memory(16 * tokens)?;
     let mut results = Vec::new();
     let mut tokens_on_disk = 0;
     for sources in args.sources.iter().copied().map(usize::from) {
