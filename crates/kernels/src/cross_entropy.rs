@@ -1,9 +1,10 @@
 //! The output projection and its cross entropy, without the logits ever existing whole.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
+use crate::accumulate;
 use crate::device::cross_entropy_rows;
-use crate::host::{Buffer, HostTensor, Matrix, MatrixMut, Threads, is_host, multiply};
+use crate::host::{Buffer, HostTensor, Matrix, MatrixMut, Threads, holds_f32, multiply};
 
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug)]
@@ -31,7 +32,8 @@ pub struct LinearCrossEntropyGradients {
 /// # Shapes
 ///
 /// `hidden` `[rows, d]`, `weight` `[v, d]`, `targets` `[rows]` (any valid id where masked), `mask`
-/// `[rows]` with 1 for rows that count and 0 for the others.
+/// `[rows]` with 1 for rows that count and 0 for the others. `hidden` and `weight` are both f32 or both
+/// bf16; loss and gradients are f32.
 ///
 /// # Source
 ///
@@ -46,7 +48,7 @@ pub fn linear_cross_entropy(
     chunk_rows: usize,
     with_gradients: bool,
 ) -> LinearCrossEntropy {
-    if is_host(&hidden.device()) {
+    if holds_f32(&hidden) {
         return on_host(hidden, weight, targets, mask, chunk_rows, with_gradients);
     }
     by_tensors(hidden, weight, targets, mask, chunk_rows, with_gradients)
@@ -74,10 +76,11 @@ fn by_tensors(
         let (loss, slope) = cross_entropy_rows(logits, y, keep, with_gradients);
         nats.push(loss);
         if let Some(slope) = slope {
-            hidden_gradients.push(slope.clone().matmul(weight.clone()));
-            let part = slope.transpose().matmul(x);
+            hidden_gradients.push(slope.clone().matmul(weight.clone()).cast(FloatDType::F32));
+            // NUMERICS: a product of bf16 is one chunk's; their sum is f32.
+            let part = slope.transpose().matmul(x).cast(FloatDType::F32);
             weight_gradient = Some(match weight_gradient {
-                Some(sum) => sum + part,
+                Some(sum) => accumulate(sum, part),
                 None => part,
             });
         }

@@ -11,7 +11,7 @@ mod launch;
 mod norm;
 mod rope;
 
-pub(crate) use adamw::{adamw, updates};
+pub(crate) use adamw::adamw;
 pub(crate) use attention::{attends, attention_backward, attention_forward};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use gate::{gate, gate_backward};

@@ -19,6 +19,7 @@ mod attention;
 mod attention_backward;
 mod buffer;
 mod cached_attention;
+mod codes;
 mod cross_entropy;
 mod elementwise;
 mod exponential;
@@ -28,7 +29,9 @@ mod int8;
 mod norm;
 mod product;
 mod rotation;
+mod rounding;
 mod simd;
+mod stored;
 mod tensor;
 mod update;
 
@@ -36,6 +39,7 @@ pub use attention::{AttentionShape, Documents, attention_forward};
 pub use attention_backward::{AttentionGradients, attention_backward};
 pub use buffer::Buffer;
 pub use cached_attention::{CachedSpan, cached_attention};
+pub use codes::{CODE_BLOCK, CodeTable};
 pub use elementwise::add_assign;
 pub use few_rows::{linear_forward, product_by_rows};
 pub use gate::{gate_backward, gate_forward};
@@ -45,10 +49,13 @@ pub use int8::{
 pub use norm::{norm_backward, norm_forward, norm_scale};
 pub use product::{Matrix, MatrixMut, Threads, multiply};
 pub use rotation::{Rotations, rotate};
+pub use rounding::RoundingKey;
 pub use tensor::{HostTensor, holds_f32, is_host};
 
 pub(crate) use cross_entropy::cross_entropy_rows;
-pub(crate) use update::{adamw, square_sum};
+pub(crate) use stored::Stored;
+pub(crate) use tensor::Opened;
+pub(crate) use update::{adamw, adamw_rounded, square_sum};
 
 /// The target of spans of single tiles: there are many, on the threads of the pool.
 pub const TILES: &str = "tiles";

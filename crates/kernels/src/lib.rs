@@ -14,14 +14,16 @@ pub mod device;
 pub mod host;
 mod int8;
 mod int8_tensor;
+mod moments;
 mod norm;
 mod rope;
 
-pub use adamw::{AdamW, Moments, accumulate, adamw_step, square_sums};
+pub use adamw::{AdamW, accumulate, adamw_step, square_sums};
 pub use attention::{AttentionMask, causal_attention};
 pub use cross_entropy::{LinearCrossEntropy, linear_cross_entropy};
 pub use int8::{Int8Error, Int8Matrix, int8_blocks, int8_linear, int8_quantize};
 pub use int8_tensor::Int8Tensor;
+pub use moments::{CODE_BLOCK, CodeTable, Moment, MomentBlocks, MomentFormat, Moments};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, rope};
 

@@ -1,7 +1,7 @@
 //! The cross entropy of rows of logits.
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use super::kernel_or;
 
@@ -36,11 +36,12 @@ fn composed(
 ) -> (Tensor<1>, Option<Tensor<2>>) {
     let [count, _] = logits.dims();
     let (y, keep) = (targets.reshape([count, 1]), mask.reshape([count, 1]));
-    let log_p = log_softmax(logits, 1);
+    let dtype = logits.dtype();
+    let log_p = log_softmax(logits.cast(FloatDType::F32), 1);
     let nats = (log_p.clone().gather(1, y.clone()) * keep.clone()).neg().reshape([count]);
     let slope = with_gradients.then(|| {
         let minus_one = keep.ones_like().neg();
-        log_p.exp().scatter(1, y, minus_one, IndexingUpdateOp::Add).mul(keep)
+        log_p.exp().scatter(1, y, minus_one, IndexingUpdateOp::Add).mul(keep).cast(dtype)
     });
     (nats, slope)
 }

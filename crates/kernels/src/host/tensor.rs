@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::Buffer;
 
@@ -53,18 +53,6 @@ impl HostTensor {
         Self { inner: inner.to_contiguous() }
     }
 
-    /// Changes the elements, which are copied first if they are shared; gives the tensor back.
-    pub fn change<const D: usize>(tensor: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Tensor<D> {
-        use burn::tensor::Float;
-
-        let inner = Self::new(tensor).inner;
-        let count = inner.layout().num_elements();
-        let whole = inner.storage::<f32>().len() == count;
-        let mut inner = if whole { inner } else { inner.to_contiguous() };
-        change(inner.storage_mut());
-        Tensor::<D, Float>::from_primitive::<burn::backend::Flex>(inner)
-    }
-
     fn slice(&self) -> &[f32] {
         self.inner.as_slice().expect("made contiguous, of f32")
     }
@@ -95,11 +83,6 @@ impl HostTensor {
         unreachable!("no tensor is in the host's memory")
     }
 
-    /// Changes the elements, which are copied first if they are shared; gives the tensor back.
-    pub fn change<const D: usize>(_: Tensor<D>, _: impl FnOnce(&mut [f32])) -> Tensor<D> {
-        unreachable!("no tensor is in the host's memory")
-    }
-
     fn slice(&self) -> &[f32] {
         match self.inner {}
     }
@@ -112,6 +95,94 @@ impl HostTensor {
 
     /// Puts the memory back for later use, if nobody else uses it.
     pub fn recycle(self) {
+        match self.inner {}
+    }
+}
+
+impl HostTensor {
+    /// Changes the elements, which are copied first if they are shared; gives the tensor back.
+    pub fn change<const D: usize>(tensor: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Tensor<D> {
+        let mut opened = Opened::new(tensor);
+        change(opened.elements());
+        opened.close()
+    }
+}
+
+/// A tensor of the host's memory that is being changed: its elements are copied first if they are
+/// shared.
+pub(crate) struct Opened {
+    #[cfg(feature = "flex")]
+    inner: burn::backend::flex::FlexTensor,
+    #[cfg(not(feature = "flex"))]
+    inner: std::convert::Infallible,
+}
+
+#[cfg(feature = "flex")]
+impl Opened {
+    /// Opens a tensor of floats.
+    pub(crate) fn new<const D: usize>(tensor: Tensor<D>) -> Self {
+        Self::of(
+            tensor
+                .try_into_primitive::<burn::backend::Flex>()
+                .expect("the tensor is in the host's memory"),
+        )
+    }
+
+    /// Opens a tensor of integers.
+    pub(crate) fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Self {
+        Self::of(
+            tensor
+                .try_into_primitive::<burn::backend::Flex>()
+                .expect("the tensor is in the host's memory"),
+        )
+    }
+
+    fn of(inner: burn::backend::flex::FlexTensor) -> Self {
+        let bytes = inner.layout().num_elements() * inner.dtype().size();
+        let whole = inner.is_contiguous() && inner.bytes().len() == bytes;
+        Self { inner: if whole { inner } else { inner.to_contiguous() } }
+    }
+
+    pub(crate) fn elements<E: burn::tensor::Element + bytemuck::Pod>(&mut self) -> &mut [E] {
+        self.inner.storage_mut()
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.inner.dtype()
+    }
+
+    pub(crate) fn close<const D: usize>(self) -> Tensor<D> {
+        Tensor::from_primitive::<burn::backend::Flex>(self.inner)
+    }
+
+    pub(crate) fn close_integers<const D: usize>(self) -> Tensor<D, Int> {
+        Tensor::from_primitive::<burn::backend::Flex>(self.inner)
+    }
+}
+
+#[cfg(not(feature = "flex"))]
+impl Opened {
+    pub(crate) fn new<const D: usize>(_: Tensor<D>) -> Self {
+        unreachable!("no tensor is in the host's memory")
+    }
+
+    pub(crate) fn integers<const D: usize>(_: Tensor<D, Int>) -> Self {
+        unreachable!("no tensor is in the host's memory")
+    }
+
+    pub(crate) fn elements<E: burn::tensor::Element + bytemuck::Pod>(&mut self) -> &mut [E] {
+        match self.inner {}
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        match self.inner {}
+    }
+
+    pub(crate) fn close<const D: usize>(self) -> Tensor<D> {
+        match self.inner {}
+    }
+
+    pub(crate) fn close_integers<const D: usize>(self) -> Tensor<D, Int> {
         match self.inner {}
     }
 }

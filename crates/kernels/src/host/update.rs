@@ -4,7 +4,10 @@ use rayon::prelude::*;
 use tracing::trace_span;
 
 use super::PIECE_ELEMENTS;
+use super::codes::CODE_BLOCK;
+use super::rounding::Bits;
 use super::simd::{LANES, simd, sum_lanes};
+use super::stored::Stored;
 use crate::AdamW;
 
 /// One AdamW update in place: parameter and both moments in one pass.
@@ -28,6 +31,40 @@ pub(crate) fn adamw(
         });
 }
 
+/// The same for a parameter and moments that are kept in other formats: computed in f32, a block at a
+/// time, then rounded.
+pub(crate) fn adamw_rounded(
+    parameter: Stored<'_>,
+    gradient: &[f32],
+    gradient_scale: f64,
+    [first, second]: [Stored<'_>; 2],
+    constants: AdamW,
+) {
+    const { assert!(PIECE_ELEMENTS.is_multiple_of(CODE_BLOCK), "pieces are whole blocks") };
+    let _adamw = trace_span!("adamw").entered();
+    assert!(u32::try_from(gradient.len()).is_ok(), "places are counted in 32 bits");
+    let factors = Factors::new(constants, gradient_scale);
+    let [parameter, first, second] = [parameter, first, second].map(Stored::pieces);
+    let pieces = gradient.par_chunks(PIECE_ELEMENTS).enumerate().zip(parameter);
+    pieces.zip(first.into_par_iter().zip(second)).for_each(
+        |(((index, gradient), mut parameter), (mut first, mut second))| {
+            for (block, gradient) in gradient.chunks(CODE_BLOCK).enumerate() {
+                let [mut p, mut m, mut v] = [[0.0f32; CODE_BLOCK]; 3];
+                let count = gradient.len();
+                parameter.read(block, &mut p[..count]);
+                first.read(block, &mut m[..count]);
+                second.read(block, &mut v[..count]);
+                update(&mut p[..count], gradient, &mut m[..count], &mut v[..count], factors);
+                let place = index * PIECE_ELEMENTS + block * CODE_BLOCK;
+                let bits = |i: usize| constants.rounding.bits((place + i) as u32);
+                parameter.write(block, &p[..count], |i| Bits::parameter(bits(i)));
+                first.write(block, &m[..count], |i| Bits::first(bits(i)));
+                second.write(block, &v[..count], |i| Bits::second(bits(i)));
+            }
+        },
+    );
+}
+
 /// The constants of an update, worked out in f64 and rounded once.
 #[derive(Clone, Copy)]
 struct Factors {
@@ -44,8 +81,9 @@ struct Factors {
 
 impl Factors {
     fn new(constants: AdamW, gradient_scale: f64) -> Self {
-        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, beta2_product } =
-            constants;
+        let AdamW {
+            learning_rate, beta1, beta2, epsilon, weight_decay, step, beta2_product, ..
+        } = constants;
         let correction1 = 1.0 - beta1.powf(step as f64);
         let correction2 = 1.0 - beta2_product;
         Self {

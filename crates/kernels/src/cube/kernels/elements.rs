@@ -68,32 +68,3 @@ pub(crate) fn gate_backward_kernel<X: Float>(
         upstream[ABSOLUTE_POS] = X::cast_from(silu * u);
     }
 }
-
-/// One update of AdamW, in place of the parameter and its moments.
-#[cube(launch_unchecked)]
-pub(crate) fn adamw_kernel(
-    parameter: &mut Tensor<f32>,
-    gradient: &Tensor<f32>,
-    first: &mut Tensor<f32>,
-    second: &mut Tensor<f32>,
-    total: usize,
-    gradient_scale: f32,
-    beta1: f32,
-    rest1: f32,
-    beta2: f32,
-    rest2: f32,
-    decay: f32,
-    rate: f32,
-    root_scale: f32,
-    epsilon: f32,
-) {
-    if ABSOLUTE_POS < total {
-        let g = gradient[ABSOLUTE_POS] * gradient_scale;
-        let m = first[ABSOLUTE_POS] * beta1 + g * rest1;
-        let v = second[ABSOLUTE_POS] * beta2 + g * g * rest2;
-        first[ABSOLUTE_POS] = m;
-        second[ABSOLUTE_POS] = v;
-        let root = v.sqrt() * root_scale + epsilon;
-        parameter[ABSOLUTE_POS] = parameter[ABSOLUTE_POS] * decay - m * rate / root;
-    }
-}
