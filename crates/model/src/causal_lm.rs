@@ -1,10 +1,10 @@
 //! The whole model: embedding, layers, head.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use terrace_config::Architecture;
 use terrace_kernels::{linear, rms_norm};
 
-use crate::{Layer, SequenceContext};
+use crate::{Layer, ParameterSpec, SequenceContext, segment_specs};
 
 /// A part of the model whose graph, gradients and optimizer state live and die together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,10 +121,24 @@ impl CausalLm {
     ///
     /// # Shapes
     ///
-    /// `tokens` `[b·t]`; gives `[b·t, d]`.
+    /// `tokens` `[b·t]`; gives `[b·t, d]`, f32 whatever the table is.
     #[must_use]
     pub fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.embed_tokens.clone().select(0, tokens)
+        self.embed_tokens.clone().select(0, tokens).cast(FloatDType::F32)
+    }
+
+    /// Brings the matrices to a number format, a segment at a time; norms stay as they are.
+    pub fn cast_matrices(&mut self, dtype: FloatDType) {
+        for segment in self.segments() {
+            let specs = segment_specs(&self.architecture, segment);
+            let parameters = self.take_segment_parameters(segment);
+            let cast = |(spec, tensor): (&ParameterSpec, Tensor<2>)| match spec.is_matrix() {
+                true => tensor.cast(dtype),
+                false => tensor,
+            };
+            let parameters = specs.iter().zip(parameters).map(cast).collect();
+            self.set_segment_parameters(segment, parameters);
+        }
     }
 
     /// The final hidden states, normed: what the output projection is applied to.
@@ -148,6 +162,7 @@ impl CausalLm {
     /// `tokens` `[b·t]`; gives `[b·t, v]`.
     #[must_use]
     pub fn logits(&self, tokens: Tensor<1, Int>, context: &SequenceContext) -> Tensor<2> {
-        linear(self.hidden_states(tokens, context), self.output_projection())
+        let projection = self.output_projection().cast(FloatDType::F32);
+        linear(self.hidden_states(tokens, context), projection)
     }
 }

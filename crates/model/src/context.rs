@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use terrace_config::Architecture;
 use terrace_kernels::device::{DeviceDocuments, has_kernels};
 use terrace_kernels::host::{Documents, HostTensor, Rotations, is_host};
@@ -46,6 +46,8 @@ pub(crate) struct OnDevice {
     /// `[b·t, h/2]`.
     pub(crate) sin: Tensor<2>,
     pub(crate) documents: DeviceDocuments,
+    /// The number format of products.
+    pub(crate) products: DType,
 }
 
 impl SequenceContext {
@@ -69,11 +71,29 @@ impl SequenceContext {
         shape: [usize; 2],
         device: &Device,
     ) -> Self {
-        if has_kernels(device, architecture.head_dim as usize) {
-            return Self::on_device(table, positions, segments, shape, device);
-        }
-        if !is_host(device) {
+        Self::with_products(architecture, table, positions, segments, shape, (device, DType::F32))
+    }
+
+    /// The same with products in f32 or bf16.
+    ///
+    /// # Panics
+    ///
+    /// A position is not in `table`.
+    #[must_use]
+    pub fn with_products(
+        architecture: &Architecture,
+        table: &RopeTable,
+        positions: &[i32],
+        segments: &[i32],
+        shape: [usize; 2],
+        (device, products): (&Device, DType),
+    ) -> Self {
+        let is_composed = !is_host(device) && !has_kernels(device, architecture.head_dim as usize);
+        if is_composed && device.is_autodiff() {
             return Self::composed(architecture, table, positions, segments, shape, device);
+        }
+        if !is_host(device) || products != DType::F32 {
+            return Self::on_device(table, positions, segments, shape, (device, products));
         }
         let (cos, sin) = lookup(table, positions, shape, device);
         let half = cos.dims()[3];
@@ -109,7 +129,8 @@ impl SequenceContext {
     }
 
     /// The same for operations with their backward pass written out, which a device may have kernels
-    /// for; `device` carries no autodiff.
+    /// for; `device` carries no autodiff. A layer's weights are brought to the format of products where
+    /// they are used.
     ///
     /// # Panics
     ///
@@ -120,13 +141,13 @@ impl SequenceContext {
         positions: &[i32],
         segments: &[i32],
         shape: [usize; 2],
-        device: &Device,
+        (device, products): (&Device, DType),
     ) -> Self {
         let (cos, sin) = lookup(table, positions, shape, device);
         let (tokens, half) = (shape[0] * shape[1], cos.dims()[3]);
         let [cos, sin] = [cos, sin].map(|angles| angles.reshape([tokens, half]));
         let documents = DeviceDocuments::new(segments, shape, device);
-        Self { shape, form: Form::OnDevice(Arc::new(OnDevice { cos, sin, documents })) }
+        Self { shape, form: Form::OnDevice(Arc::new(OnDevice { cos, sin, documents, products })) }
     }
 
     /// Whether layers write their own derivatives out, so that no graph is needed.

@@ -37,6 +37,12 @@ impl ParameterSpec {
         }
     }
 
+    /// Whether it is a matrix and no norm.
+    #[must_use]
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() == 2
+    }
+
     /// Whether it is one of the two projections by which a layer writes to the residual stream.
     #[must_use]
     pub fn writes_residual_stream(&self) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! The form for a device runs here on the operations that its kernels have as oracle.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use proptest::prelude::*;
 use terrace_kernels::RopeTable;
 use terrace_model::{
@@ -74,7 +74,8 @@ impl Case {
     fn on_device(&self) -> Vec<Vec<f32>> {
         let (table, device) = (self.table(), Device::flex());
         let (positions, segments) = (&self.positions, &self.segments);
-        let context = SequenceContext::on_device(&table, positions, segments, self.shape, &device);
+        let place = (&device, DType::F32);
+        let context = SequenceContext::on_device(&table, positions, segments, self.shape, place);
         let found = self.taped(&context);
         let alone = self.layer.forward(&self.architecture, self.x.clone(), &context);
         assert_eq!(host(alone), found[0], "with a tape and without");

@@ -206,5 +206,6 @@ pub fn widen(bytes: &[u8], dtype: terrace_base::Dtype) -> Vec<f32> {
             pairs().map(|pair| bf16::from_le_bytes(pair).to_f32()).collect()
         }
         terrace_base::Dtype::I8 => bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect(),
+        terrace_base::Dtype::U8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use half::{bf16, f16};
 use serde_json::json;
 use terrace_base::{Dtype, TensorEntry};
@@ -56,8 +56,8 @@ pub fn save(model: &CausalLm, folder: &Path, options: SaveOptions) -> Result<(),
         let path = writer.next_path();
         writer.tensor(|out| {
             // SYNC: the values have to come to the host to be written.
-            let values: Vec<f32> =
-                tensor.clone().into_data().try_to_vec().expect("weights are f32");
+            let values = tensor.clone().cast(FloatDType::F32).into_data();
+            let values: Vec<f32> = values.try_to_vec().expect("just made f32");
             out.write_all(&to_bytes(&values, options.dtype)).map_err(Error::io(&path))
         })?;
     }
@@ -66,7 +66,7 @@ pub fn save(model: &CausalLm, folder: &Path, options: SaveOptions) -> Result<(),
         Dtype::F32 => "float32",
         Dtype::F16 => "float16",
         Dtype::Bf16 => "bfloat16",
-        Dtype::I8 => panic!("integers need scales: `hf::save` writes floats"),
+        Dtype::I8 | Dtype::U8 => panic!("integers need scales: `hf::save` writes floats"),
     };
     config["torch_dtype"] = json!(dtype);
     writer.finish(&config).map(|_| ())
@@ -77,6 +77,6 @@ fn to_bytes(values: &[f32], dtype: Dtype) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
-        Dtype::I8 => panic!("integers need scales: `hf::save` writes floats"),
+        Dtype::I8 | Dtype::U8 => panic!("integers need scales: `hf::save` writes floats"),
     }
 }

@@ -1,6 +1,6 @@
 //! A layer on a device's memory, forward and backward, written out.
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 use terrace_config::Architecture;
 use terrace_kernels::device::{
     attention_backward, attention_forward, gate, gate_backward, norm_apply, norm_backward,
@@ -40,6 +40,17 @@ pub(super) struct DeviceTape {
     up: Tensor<2>,
 }
 
+/// Multiplies rows by a weight, brought to their format as long as the product takes.
+fn project(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    linear(x.clone(), weight.clone().cast(x.dtype()))
+}
+
+/// The gradient of what a weight has multiplied.
+fn through(slope: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    let weight = weight.clone().cast(slope.dtype());
+    slope.matmul(weight)
+}
+
 /// The gradient of a weight `[out, in]` that multiplied `x`, f32.
 fn weight_gradient(slope: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     slope.transpose().matmul(x).cast(FloatDType::F32)
@@ -69,11 +80,6 @@ impl Layer {
         (output, tape)
     }
 
-    /// The number format of products: that of the weights.
-    fn product_dtype(&self) -> DType {
-        self.q_proj.dtype()
-    }
-
     /// Runs the layer but for its last product.
     pub(super) fn tape_on_device(
         &self,
@@ -81,14 +87,14 @@ impl Layer {
         x: Tensor<2>,
         context: &OnDevice,
     ) -> DeviceTape {
-        let (epsilon, dtype) = (architecture.rms_norm_eps, self.product_dtype());
+        let (epsilon, dtype) = (architecture.rms_norm_eps, context.products);
         let attention = trace_span!("attention").entered();
         let norm = self.input_layernorm.clone();
         let (normed, input_scales) = norm_forward(x.clone(), norm, epsilon, dtype);
-        let project = |weight: &Tensor<2>| linear(normed.clone(), weight.clone());
         let rotated = |heads| rotate(heads, context.cos.clone(), context.sin.clone(), false);
-        let (q, k) = (rotated(project(&self.q_proj)), rotated(project(&self.k_proj)));
-        let v = project(&self.v_proj);
+        let (q, k) =
+            (rotated(project(&normed, &self.q_proj)), rotated(project(&normed, &self.k_proj)));
+        let v = project(&normed, &self.v_proj);
         let (mixed, log_sums) = attention_forward(
             q.clone(),
             k.clone(),
@@ -96,15 +102,15 @@ impl Layer {
             &context.documents,
             attention_shape(architecture),
         );
-        let attended = linear(mixed.clone(), self.o_proj.clone());
+        let attended = project(&mixed, &self.o_proj);
         let middle = x.clone() + attended.cast(x.dtype());
         drop(attention);
 
         let _mlp = trace_span!("mlp").entered();
         let norm = self.post_attention_layernorm.clone();
         let (normed, middle_scales) = norm_forward(middle.clone(), norm, epsilon, dtype);
-        let gate = linear(normed.clone(), self.gate_proj.clone());
-        let up = linear(normed, self.up_proj.clone());
+        let gate = project(&normed, &self.gate_proj);
+        let up = project(&normed, &self.up_proj);
         let input = x;
         DeviceTape {
             input,
@@ -122,7 +128,7 @@ impl Layer {
     }
 
     fn output_on_device(&self, middle: Tensor<2>, opened: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-        let product = linear(gate(opened, up), self.down_proj.clone());
+        let product = project(&gate(opened, up), &self.down_proj);
         let dtype = middle.dtype();
         middle + product.cast(dtype)
     }
@@ -134,11 +140,11 @@ impl Layer {
         upstream: Tensor<2>,
         context: &OnDevice,
     ) -> (Vec<Tensor<2>>, Tensor<2>) {
-        let dtype = self.product_dtype();
+        let dtype = context.products;
         let DeviceTape { input, input_scales, q, k, v, mixed, log_sums, .. } = tape;
         let mlp = trace_span!("mlp").entered();
         let slope = upstream.clone().cast(dtype);
-        let d_gated = slope.clone().matmul(self.down_proj.clone());
+        let d_gated = through(slope.clone(), &self.down_proj);
         let [d_gate, d_up, gated] = gate_backward(tape.gate, tape.up, d_gated);
         let dw_down = weight_gradient(slope, gated);
         let norm = self.post_attention_layernorm.clone();
@@ -146,14 +152,14 @@ impl Layer {
         let normed = norm_apply(middle.clone(), norm.clone(), scales.clone(), dtype);
         let dw_gate = weight_gradient(d_gate.clone(), normed.clone());
         let dw_up = weight_gradient(d_up.clone(), normed);
-        let d_normed = d_gate.matmul(self.gate_proj.clone()) + d_up.matmul(self.up_proj.clone());
+        let d_normed = through(d_gate, &self.gate_proj) + through(d_up, &self.up_proj);
         let (residual, dw_norm2) = norm_backward(middle, norm, scales, d_normed, Some(upstream));
         drop(mlp);
 
         let _attention = trace_span!("attention").entered();
         let slope = residual.clone().cast(dtype);
         let dw_o = weight_gradient(slope.clone(), mixed.clone());
-        let d_mixed = slope.matmul(self.o_proj.clone());
+        let d_mixed = through(slope, &self.o_proj);
         let (documents, shape) = (&context.documents, attention_shape(architecture));
         let [dq, dk, dv] =
             attention_backward([q, k, v], mixed, log_sums, d_mixed, documents, shape);
@@ -164,9 +170,8 @@ impl Layer {
         let [dw_q, dw_k, dw_v] =
             slopes.each_ref().map(|slope| weight_gradient(slope.clone(), normed.clone()));
         let [dq, dk, dv] = slopes;
-        let d_normed = dq.matmul(self.q_proj.clone())
-            + dk.matmul(self.k_proj.clone())
-            + dv.matmul(self.v_proj.clone());
+        let d_normed =
+            through(dq, &self.q_proj) + through(dk, &self.k_proj) + through(dv, &self.v_proj);
         let (dx, dw_norm1) = norm_backward(input, norm, input_scales, d_normed, Some(residual));
         (vec![dw_norm1, dw_q, dw_k, dw_v, dw_o, dw_norm2, dw_gate, dw_up, dw_down], dx)
     }
