@@ -2,6 +2,7 @@
 
 mod batch;
 mod evaluation;
+mod precision;
 mod simulate;
 mod spikes;
 mod task;
@@ -32,6 +33,7 @@ pub(crate) fn run(config: &RunConfig, document: &Document) -> Vec<Diagnostic> {
     check.model(config);
     check.training(config);
     check.optimizer(config);
+    check.precision(config);
     check.spikes(config);
     check.cadence(config);
     check.evaluation(config);

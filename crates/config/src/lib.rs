@@ -54,7 +54,9 @@ pub use explain::{Explanation, Provenance, render_explanation};
 pub use facts::{EditionFacts, Facts, HeldOutFacts, TaskFacts, gather};
 pub use hugging_face::ArchitectureError;
 pub use load::{Loaded, load, load_controller, load_prepare, load_simulate, load_task};
-pub use memory::{LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, Term};
+pub use memory::{
+    LayerForm, LayerGraph, MLP_TILE_ROWS, MemoryModel, MicroStepShape, StateFormat, Term,
+};
 pub use mixture::{Mixture, MixtureWeights, WeightsError};
 pub use mixture_file::{MixtureFile, load_mixture};
 pub use model::{Architecture, ModelConfig, Upscale, UpscaleTraining};
@@ -71,8 +73,8 @@ pub use render::render;
 pub use resolve::{PlanOptions, resolve};
 pub use revision::{Change, Effect, MixFrom, Revision, Standing, differences, remix, revise};
 pub use run::{
-    CheckpointConfig, Evaluation, Optimizer, Precision, Recompute, RunConfig, Source, Stage,
-    Training, Validation,
+    CheckpointConfig, Evaluation, GradientClipping, MomentFormat, Optimizer, Precision, Recompute,
+    RunConfig, Source, Stage, Training, Validation,
 };
 pub use segments::{MixtureChange, StageSegment};
 pub use simulate::{

@@ -1,11 +1,17 @@
 //! What a step holds in memory, from the shapes alone.
 
+mod alternatives;
+mod instants;
 mod layer;
+mod state;
 
+use self::instants::Instant;
 pub use self::layer::{LayerForm, LayerGraph, MLP_TILE_ROWS, Term};
+pub use self::state::StateFormat;
 use crate::device::DeviceChoice;
 use crate::model::Architecture;
-use crate::run::{CheckpointConfig, Training};
+use crate::plan::StagePlan;
+use crate::run::{CheckpointConfig, Precision, RunConfig, Training};
 
 const F32: u128 = 4;
 
@@ -13,13 +19,15 @@ const F32: u128 = 4;
 ///
 /// # Units
 ///
-/// Bytes, all tensors in f32. Allocator overhead, the batch itself and the program are not in it.
+/// Bytes. Allocator overhead, the batch itself and the program are not in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryModel {
     architecture: Architecture,
     form: LayerForm,
     extents: Extents,
     chunk_tokens: u128,
+    state: StateFormat,
+    is_host: bool,
     /// Whether a state may be held back while a checkpoint of it is written.
     holds_snapshot: bool,
 }
@@ -82,7 +90,7 @@ impl Extents {
 }
 
 impl MemoryModel {
-    /// Describes micro-batches of this shape through a model on a device.
+    /// Describes micro-batches of this shape through a model on a device, in f32.
     #[must_use]
     pub fn new(
         architecture: &Architecture,
@@ -91,16 +99,25 @@ impl MemoryModel {
     ) -> Self {
         let shape = shape.into();
         let extents = Extents::new(architecture, shape);
-        Self {
+        let is_host = device == DeviceChoice::Cpu;
+        let model = Self {
             architecture: architecture.clone(),
-            form: match device {
-                DeviceChoice::Cpu => LayerForm::Fused,
-                DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => LayerForm::Composed,
-            },
+            form: LayerForm::Fused,
             chunk_tokens: extents.tokens.min(shape.cross_entropy_chunk_tokens as u128),
             extents,
+            state: StateFormat::default(),
+            is_host,
             holds_snapshot: false,
-        }
+        };
+        model.with_state(StateFormat { accumulates: true, ..StateFormat::default() })
+    }
+
+    /// Describes a run of a model in these stages.
+    #[must_use]
+    pub fn of_run(architecture: &Architecture, config: &RunConfig, stages: &[StagePlan]) -> Self {
+        Self::new(architecture, &config.training, config.device)
+            .with_checkpoints(&config.checkpoint)
+            .with_state(StateFormat::of(config, stages))
     }
 
     /// The same where checkpoints are written while training goes on.
@@ -110,28 +127,40 @@ impl MemoryModel {
         Self { holds_snapshot: checkpoint.asynchronous && has_cadence, ..self }
     }
 
-    /// The master weights.
+    /// The same for a state in these formats.
     #[must_use]
-    pub fn weights_bytes(&self) -> u64 {
-        self.parameters(1)
+    pub fn with_state(self, state: StateFormat) -> Self {
+        let form = match (self.is_host, state.precision) {
+            (true, Precision::F32) => LayerForm::Fused,
+            // The processor has bf16 to be compared with, not to be fast.
+            (true, _) => LayerForm::Composed,
+            (false, _) => LayerForm::Kernels,
+        };
+        Self { state, form, ..self }
     }
 
-    /// The accumulated gradients.
+    /// The weights as they are trained.
+    #[must_use]
+    pub fn weights_bytes(&self) -> u64 {
+        narrow(self.state.weights(&self.architecture))
+    }
+
+    /// The accumulated gradients, f32; none where each is given up once its layer is updated.
     #[must_use]
     pub fn gradients_bytes(&self) -> u64 {
-        self.parameters(1)
+        narrow(self.gradients())
     }
 
     /// Both of Adam's moments.
     #[must_use]
     pub fn moments_bytes(&self) -> u64 {
-        self.parameters(2)
+        narrow(self.state.moments(&self.architecture))
     }
 
     /// The weights and moments of a saved state.
     #[must_use]
     pub fn checkpoint_bytes(&self) -> u64 {
-        self.parameters(3)
+        self.weights_bytes().saturating_add(self.moments_bytes())
     }
 
     /// What the host's memory holds besides until a checkpoint is on disk, at worst: the weights and
@@ -142,45 +171,43 @@ impl MemoryModel {
     }
 
     /// The gradient of the largest segment (a layer, or the output head) on its way to the sum.
-    ///
-    /// The update takes as much: a segment's new weights are made beside the old ones.
     #[must_use]
     pub fn gradient_in_flight_bytes(&self) -> u64 {
-        bytes(self.largest_segment())
+        narrow(self.in_flight())
     }
 
-    /// What one chunk of the cross entropy holds, `[chunk, v]` each: on the host the logits, changed
-    /// in place; elsewhere logits, log-probabilities, their gradient, and a temporary.
+    /// What one chunk of the cross entropy holds, `[chunk, v]` each: with kernels of ours and on the
+    /// host the logits, changed in place; elsewhere logits, log-probabilities, their gradient, and
+    /// temporaries.
     #[must_use]
     pub fn logits_chunk_bytes(&self) -> u64 {
-        bytes(self.logits_chunk())
+        narrow(self.logits_chunk())
     }
 
     /// The tensors of one layer.
     #[must_use]
     pub fn layer_graph(&self) -> LayerGraph {
-        LayerGraph::new(self.form, &self.extents)
+        LayerGraph::new(self.form, &self.extents, self.product_bytes())
     }
 
     /// The activations at the worst moment when the topmost `kept_layers` layers keep what their
     /// backward pass needs and the others keep their input only.
     #[must_use]
     pub fn activations_bytes(&self, kept_layers: u64) -> u64 {
-        bytes(self.activations(kept_layers))
+        let instants = self.instants(kept_layers).into_iter();
+        narrow(instants.map(|i| i.activations).max().expect("a pass has its instants"))
     }
 
     /// Everything at the worst moment: weights, moments, gradients, and either activations with a
     /// gradient in flight or what the update holds; on the host also a state that is being saved.
     #[must_use]
     pub fn peak_bytes(&self, kept_layers: u64) -> u64 {
-        let pass = self.activations(kept_layers) + self.largest_segment();
-        let parameters = u128::from(self.architecture.parameter_count());
+        let state = self.state.weights(&self.architecture) + self.state.moments(&self.architecture);
         // A device's own memory holds nothing of what is being written.
-        let snapshot = match self.form {
-            LayerForm::Fused if self.holds_snapshot => 3 * parameters,
-            LayerForm::Fused | LayerForm::Composed => 0,
-        };
-        bytes(4 * parameters + snapshot + pass.max(self.update()))
+        let copies = if self.is_host && self.holds_snapshot { 2 } else { 1 };
+        let instants = self.instants(kept_layers).into_iter().map(Instant::bytes);
+        let pass = instants.max().expect("a pass has its instants");
+        narrow(copies * state + pass.max(self.gradients() + self.update()))
     }
 
     /// How many layers can keep their activations within `budget` bytes; 0 where even recomputing
@@ -191,60 +218,28 @@ impl MemoryModel {
         (0..=self.architecture.num_hidden_layers).rev().find(fits).unwrap_or(0)
     }
 
-    fn activations(&self, kept_layers: u64) -> u128 {
-        let layers = u128::from(self.architecture.num_hidden_layers);
-        let kept = u128::from(kept_layers).min(layers);
-        let (graph, residual) = (self.layer_graph(), self.extents.residual);
-        let working = graph.working(self.form);
-        // Of the layers that are run again one is there at a time, in the place of one that was kept.
-        let layers_held = match kept {
-            0 => graph.run_again(self.form, self.extents.tokens),
-            kept => kept * graph.kept(),
-        };
-        // The head's input, the normalised, and the gradients of both.
-        let head = 4 * residual + self.logits_chunk();
-        let inputs = layers * residual;
-        match self.form {
-            // The store keeps the buffers of a layer and of its backward pass from one step to the
-            // next. Two of the head's four residuals are of those.
-            LayerForm::Fused => inputs + layers_held + working + head.saturating_sub(2 * residual),
-            LayerForm::Composed => {
-                let at_head = inputs + kept * graph.kept() + head;
-                let at_top_layer = inputs + layers_held + working;
-                at_head.max(at_top_layer)
-            }
-        }
-    }
-
-    fn logits_chunk(&self) -> u128 {
-        let copies = match self.form {
-            LayerForm::Fused => 1,
-            LayerForm::Composed => 4,
-        };
-        copies * self.chunk_tokens * u128::from(self.architecture.vocab_size)
-    }
-
-    /// What the optimizer holds besides the state: on the host the weights that a segment had;
-    /// elsewhere four temporaries of a parameter, and the activations are gone.
+    /// What the optimizer holds besides the state: on the host the weights that a segment had.
     fn update(&self) -> u128 {
-        match self.form {
-            LayerForm::Fused => self.largest_segment(),
-            LayerForm::Composed => 4 * u128::from(self.architecture.embedding_parameters()),
+        if self.is_host { self.in_flight() } else { 0 }
+    }
+
+    /// The gradient of the largest segment.
+    fn in_flight(&self) -> u128 {
+        let a = &self.architecture;
+        F32 * u128::from(a.layer_parameters().max(a.embedding_parameters()))
+    }
+
+    fn gradients(&self) -> u128 {
+        let StateFormat { gradient_release, accumulates, .. } = self.state;
+        if gradient_release && !accumulates {
+            return 0;
         }
-    }
-
-    fn largest_segment(&self) -> u128 {
-        let architecture = &self.architecture;
-        u128::from(architecture.layer_parameters().max(architecture.embedding_parameters()))
-    }
-
-    fn parameters(&self, copies: u128) -> u64 {
-        bytes(copies * u128::from(self.architecture.parameter_count()))
+        F32 * u128::from(self.architecture.parameter_count())
     }
 }
 
-fn bytes(elements: u128) -> u64 {
-    u64::try_from(elements * F32).unwrap_or(u64::MAX)
+fn narrow(bytes: u128) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -281,14 +276,14 @@ mod tests {
             head_dim: 2,
             ..yi(3)
         };
-        let [fused, composed] = DEVICES.map(|device| {
+        let [fused, kernels] = DEVICES.map(|device| {
             MemoryModel::new(&architecture, shape(2, 3), device).layer_graph().kept()
         });
         // Six tokens: 3 residuals of 4, 2 of 4 for q and its output, 2 of 2 for k and v, 3 of 6, and
         // per token two scales and two log-sums.
-        assert_eq!(fused, 6 * (3 * 4 + 2 * 4 + 2 * 2 + 3 * 6 + 4));
-        // 5 residuals of 4, as much of q, k and v, 5 of 6, and three of the scores.
-        assert_eq!(composed, 6 * (5 * 4 + 2 * 4 + 2 * 2 + 5 * 6) + 3 * (2 * 2 * 3 * 3));
+        assert_eq!(fused, 4 * 6 * (3 * 4 + 2 * 4 + 2 * 2 + 3 * 6 + 4));
+        // One residual, as much of q, k and v, 2 of 6, and as many scales.
+        assert_eq!(kernels, 4 * 6 * (4 + 2 * 4 + 2 * 2 + 2 * 6 + 4));
     }
 
     #[test]

@@ -224,6 +224,31 @@ pub struct MemoryPlan {
     pub peak: PeakPlan,
     /// The budget that `recompute = "auto"` plans with, where it is written.
     pub budget_bytes: Option<u64>,
+    /// What an update reads and writes.
+    #[serde(default)]
+    pub update_bytes: u64,
+    /// The same run with its state in other number formats, every layer recomputed.
+    #[serde(default)]
+    pub alternatives: Vec<StateAlternative>,
+}
+
+/// A run with its state in some number formats, every layer recomputed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateAlternative {
+    /// `training.precision`
+    pub precision: String,
+    /// `optimizer.moments`
+    pub moments: String,
+    /// `training.gradient_release`
+    pub gradient_release: bool,
+    /// Weights and moments.
+    pub state_bytes: u64,
+    /// Summed gradients.
+    pub gradients_bytes: u64,
+    /// Everything at the worst moment.
+    pub peak_bytes: u64,
+    /// What an update reads and writes.
+    pub update_bytes: u64,
 }
 
 /// Activations at the worst moment, in bytes, for each choice of `recompute`.

@@ -1,11 +1,13 @@
 //! A plan as text for people.
 
+mod memory;
+
 use std::fmt::Write;
 
 use terrace_base::{format_bytes, format_count, format_grouped as grouped};
 
 use crate::plan::{
-    EvaluationPlan, MemoryPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan, UpscalePlan,
+    EvaluationPlan, ModelPlan, RunPlan, SharePlan, StagePlan, TimePlan, UpscalePlan,
 };
 
 /// Lays a plan out in aligned tables, with units, ending with what is missing and what is odd.
@@ -34,7 +36,7 @@ pub fn render(plan: &RunPlan) -> String {
         render_evaluation(&mut text, evaluation);
     }
     if let Some(memory) = &plan.memory {
-        render_memory(&mut text, memory, plan.checkpoint_bytes);
+        memory::render(&mut text, memory, plan.checkpoint_bytes);
     }
     if let Some(time) = &plan.time {
         render_time(&mut text, time, &plan.stages);
@@ -206,35 +208,6 @@ fn render_evaluation(text: &mut String, evaluation: &EvaluationPlan) {
     if let Some(bytes) = evaluation.cache_bytes {
         line(text, &format!("  keys and values take {} beside the state", format_bytes(bytes)));
     }
-}
-
-fn render_memory(text: &mut String, memory: &MemoryPlan, checkpoint_bytes: Option<u64>) {
-    line(text, "\nmemory, estimated");
-    let mut rows = vec![
-        vec!["weights".into(), format_bytes(memory.weights_bytes)],
-        vec!["gradients".into(), format_bytes(memory.gradients_bytes)],
-        vec!["moments".into(), format_bytes(memory.moments_bytes)],
-        vec!["gradient in flight".into(), format_bytes(memory.gradient_in_flight_bytes)],
-        vec!["logits chunk".into(), format_bytes(memory.logits_chunk_bytes)],
-    ];
-    if memory.snapshot_bytes > 0 {
-        let name = "held on the host while a checkpoint is written";
-        rows.push(vec![name.into(), format_bytes(memory.snapshot_bytes)]);
-    }
-    rows.extend(
-        checkpoint_bytes.map(|bytes| vec!["checkpoint, on disk".into(), format_bytes(bytes)]),
-    );
-    table(text, &rows);
-    let mut rows = vec![row(["recompute", "activations", "peak"])];
-    let (activations, peak) = (&memory.activations, &memory.peak);
-    rows.push(vec!["none".into(), format_bytes(activations.none), format_bytes(peak.none)]);
-    rows.push(vec!["all".into(), format_bytes(activations.all), format_bytes(peak.all)]);
-    if let (Some(auto), Some(peak)) = (&activations.auto, peak.auto) {
-        let name = format!("auto, {} layers kept", auto.kept_layers);
-        rows.push(vec![name, format_bytes(auto.bytes), format_bytes(peak)]);
-    }
-    line(text, "");
-    table(text, &rows);
 }
 
 fn render_time(text: &mut String, time: &TimePlan, stages: &[StagePlan]) {

@@ -44,9 +44,7 @@ pub fn resolve(loaded: &Loaded, facts: &Facts, options: &PlanOptions) -> Result<
     let stages = stages::plan(config, facts);
     let upscale = agree::base(facts, loaded).and_then(|base| upscale_plan(config, base));
     let model = architecture.as_ref().map(|architecture| model_plan(config, architecture, upscale));
-    let memory_model = architecture.as_ref().map(|a| {
-        MemoryModel::new(a, &config.training, config.device).with_checkpoints(&config.checkpoint)
-    });
+    let memory_model = architecture.as_ref().map(|a| MemoryModel::of_run(a, config, &stages));
     let mut plan = RunPlan {
         name: config.name.clone(),
         run_directory: config.run_directory.clone(),
@@ -142,6 +140,8 @@ fn memory_plan(memory: &MemoryModel, layers: u64, budget_bytes: Option<u64>) -> 
             auto: kept.map(|kept| memory.peak_bytes(kept)),
         },
         budget_bytes,
+        update_bytes: memory.update_traffic_bytes(),
+        alternatives: memory.alternatives(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, Tokens};
 use terrace_policy::spike::SpikeSettings;
 
@@ -85,9 +85,15 @@ pub struct Training {
     /// The number of bad steps in a row after which the run stops.
     #[serde(default = "default_bad_steps")]
     pub max_consecutive_bad_steps: u32,
-    /// The number format of weights and activations.
+    /// The number format of weights and products.
     #[serde(default)]
     pub precision: Precision,
+    /// Whose norm gradients are scaled down by.
+    #[serde(default)]
+    pub gradient_clipping: GradientClipping,
+    /// Updates a layer as soon as its gradient is there, and gives the gradient up.
+    #[serde(default)]
+    pub gradient_release: bool,
 }
 
 /// AdamW's parameters.
@@ -111,6 +117,9 @@ pub struct Optimizer {
     /// The decoupled weight decay of the matrices; norms and embeddings do not decay.
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
+    /// The number format of the moments of matrices.
+    #[serde(default)]
+    pub moments: MomentFormat,
 }
 
 /// When the state is saved, and what is kept.
@@ -225,23 +234,82 @@ pub enum Recompute {
     Auto,
 }
 
-/// The number format of weights and activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// The number format of weights and products. Norms, rotations, the gate, softmax, loss, the residual
+/// stream and sums of gradients are f32 in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Precision {
     /// Single precision throughout.
     #[default]
     #[serde(rename = "f32")]
     F32,
+    /// Weights in f32, products in bf16.
+    #[serde(rename = "bf16-mixed")]
+    Bf16Mixed,
+    /// Matrices in bf16, rounded stochastically when they are updated, and products in it.
+    #[serde(rename = "bf16")]
+    Bf16,
 }
 
-impl<'de> Deserialize<'de> for Precision {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "f32" => Ok(Self::F32),
-            "bf16-mixed" => Err(serde::de::Error::custom(
-                "\"bf16-mixed\" is not there yet, this version trains in \"f32\"",
-            )),
-            other => Err(serde::de::Error::unknown_variant(other, &["f32"])),
+/// The number format of Adam's moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MomentFormat {
+    /// Single precision.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// bf16, rounded stochastically.
+    #[serde(rename = "bf16")]
+    Bf16,
+    /// A byte each, with a scale for every 256.
+    #[serde(rename = "8-bit")]
+    EightBit,
+}
+
+/// Whose norm a gradient is scaled down by where it is above `gradient_norm_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GradientClipping {
+    /// That of the whole gradient.
+    #[default]
+    Global,
+    /// That of each layer, of the embedding and of the head for itself.
+    PerLayer,
+    /// That of the whole gradient of the last step: nothing has to wait for a norm.
+    PreviousNorm,
+}
+
+impl Precision {
+    /// Its name in a run file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16Mixed => "bf16-mixed",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl MomentFormat {
+    /// Its name in a run file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::EightBit => "8-bit",
+        }
+    }
+}
+
+impl GradientClipping {
+    /// Its name in a run file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::PerLayer => "per-layer",
+            Self::PreviousNorm => "previous-norm",
         }
     }
 }

@@ -1,20 +1,22 @@
 //! The tensors of one layer, by operation: the table to change when an operation changes.
 
-use super::Extents;
+use super::{Extents, F32};
 
 /// How many rows of a micro-batch the fused layer's MLP works on together where it is run again.
 ///
 /// Rows of fewer make the products slower: of 256, 3 to 8%.
 pub const MLP_TILE_ROWS: usize = 512;
 
-/// The two ways in which a layer is computed.
+/// The ways in which a layer is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerForm {
-    /// On the host, written out (`model/src/layer/fused.rs`): buffers go back to a store that keeps
-    /// them, so whatever the layer ever holds adds up, and the next layer uses it again.
+    /// On the host in f32, written out (`model/src/layer/fused.rs`): buffers go back to a store that
+    /// keeps them, so whatever the layer ever holds adds up, and the next layer uses it again.
     Fused,
-    /// On other devices, composed operations on Burn's autodiff: what a graph keeps is given up as
-    /// the backward pass consumes it.
+    /// On devices, written out with kernels of ours (`model/src/layer/device.rs`).
+    Kernels,
+    /// The same composed of the tensor library's operations, for bf16 on the host: each gives its
+    /// result beside what it took, and attention has its scores.
     Composed,
 }
 
@@ -23,8 +25,8 @@ pub enum LayerForm {
 pub struct Term {
     /// What it is.
     pub name: &'static str,
-    /// How many numbers it has.
-    pub elements: u128,
+    /// Its size.
+    pub bytes: u128,
 }
 
 /// The tensors that one layer's backward pass needs, by name. The layer's input is not among them:
@@ -42,14 +44,15 @@ pub struct LayerGraph {
 }
 
 impl LayerGraph {
-    pub(super) fn new(form: LayerForm, e: &Extents) -> Self {
+    pub(super) fn new(form: LayerForm, e: &Extents, product_bytes: u128) -> Self {
         match form {
             LayerForm::Fused => fused(e),
-            LayerForm::Composed => composed(e),
+            LayerForm::Kernels => taped(e, product_bytes),
+            LayerForm::Composed => composed(e, product_bytes),
         }
     }
 
-    /// The numbers that are kept for the backward pass.
+    /// What is kept for the backward pass, in bytes.
     #[must_use]
     pub fn kept(&self) -> u128 {
         sum(&self.attention_kept) + sum(&self.mlp_kept)
@@ -58,23 +61,23 @@ impl LayerGraph {
     /// The most of it that is there at one time where every layer is run again: the fused layer's MLP
     /// goes by [`MLP_TILE_ROWS`] of the `tokens`.
     pub(super) fn run_again(&self, form: LayerForm, tokens: u128) -> u128 {
+        let mlp = sum(&self.mlp_kept);
         let mlp = match form {
-            LayerForm::Fused => {
-                sum(&self.mlp_kept) * tokens.min(MLP_TILE_ROWS as u128) / tokens.max(1)
-            }
-            LayerForm::Composed => sum(&self.mlp_kept),
+            LayerForm::Fused => mlp * tokens.min(MLP_TILE_ROWS as u128) / tokens.max(1),
+            LayerForm::Kernels | LayerForm::Composed => mlp,
         };
         sum(&self.attention_kept) + mlp
     }
 
     /// The most that the backward pass holds besides what is kept.
     ///
-    /// By the time of the attention, what the MLP kept is gone from a graph, but not from the store.
+    /// By the time of the attention, what the MLP kept is gone from a tape, but not from the store.
     pub(super) fn working(&self, form: LayerForm) -> u128 {
         let (attention, mlp) = (sum(&self.attention_working), sum(&self.mlp_working));
         match form {
-            LayerForm::Fused => attention + mlp,
-            LayerForm::Composed => mlp.max(attention.saturating_sub(sum(&self.mlp_kept))),
+            // Nor does the processor's allocator give back what many small pieces lie between.
+            LayerForm::Fused | LayerForm::Composed => attention + mlp,
+            LayerForm::Kernels => mlp.max(attention.saturating_sub(sum(&self.mlp_kept))),
         }
     }
 }
@@ -84,60 +87,78 @@ impl LayerGraph {
 fn fused(e: &Extents) -> LayerGraph {
     LayerGraph {
         attention_kept: vec![
-            term("norm: normalised", e.residual),
-            term("rotated queries", e.query),
-            term("rotated keys, values", 2 * e.key_value),
-            term("attention output", e.query),
-            term("log-sums of the scores, the norm's scale", e.heads + e.tokens),
-            term("residual after attention, its norm's scale", e.residual + e.tokens),
+            term("norm: normalised", F32 * e.residual),
+            term("rotated queries", F32 * e.query),
+            term("rotated keys, values", F32 * 2 * e.key_value),
+            term("attention output", F32 * e.query),
+            term("log-sums of the scores, the norm's scale", F32 * (e.heads + e.tokens)),
+            term("residual after attention, its norm's scale", F32 * (e.residual + e.tokens)),
         ],
         mlp_kept: vec![
-            term("norm: normalised", e.residual),
-            term("gate, up, their product", 3 * e.mlp),
+            term("norm: normalised", F32 * e.residual),
+            term("gate, up, their product", F32 * 3 * e.mlp),
         ],
         attention_working: vec![
-            term("gradient of the attention output", e.query),
-            term("gradients of queries, keys, values, by query head", 3 * e.query),
-            term("the same, gathered", e.query + 2 * e.key_value),
+            term("gradient of the attention output", F32 * e.query),
+            term("gradients of queries, keys, values, by query head", F32 * 3 * e.query),
+            term("the same, gathered", F32 * (e.query + 2 * e.key_value)),
         ],
-        mlp_working: vec![term("gradient of the residual", e.residual)],
+        mlp_working: vec![term("gradient of the residual", F32 * e.residual)],
     }
 }
 
-// What Burn's autodiff keeps of each operation: of a product both factors, of a quotient both
-// sides, of an exponential its argument, of a sum or a rotation nothing.
-fn composed(e: &Extents) -> LayerGraph {
+// What `DeviceTape` names, and what `backward_on_device` has at one time: `p` bytes for what products
+// take and give, four for the residual and for what is kept of norms and scores.
+fn taped(e: &Extents, p: u128) -> LayerGraph {
     LayerGraph {
         attention_kept: vec![
-            term("norm: normalised, scaled", 2 * e.residual),
-            term("rotated queries", e.query),
-            term("rotated keys, values", 2 * e.key_value),
-            term("scores less their maximum", e.scores),
-            term("exponentials of the scores", e.scores),
-            term("probabilities", e.scores),
-            term("attention output", e.query),
+            term("rotated queries", p * e.query),
+            term("rotated keys, values", p * 2 * e.key_value),
+            term("attention output", p * e.query),
+            term("log-sums of the scores, the norm's scale", F32 * (e.heads + e.tokens)),
         ],
         mlp_kept: vec![
-            term("residual after attention", e.residual),
-            term("norm: normalised, scaled", 2 * e.residual),
-            term("gate, its sigmoid, their product", 3 * e.mlp),
-            term("up", e.mlp),
-            term("input of the down projection", e.mlp),
+            term("residual after attention, its norm's scale", F32 * (e.residual + e.tokens)),
+            term("gate, up", p * 2 * e.mlp),
         ],
-        // When the product's backward pass is done the probabilities are gone, and the quotient's
-        // takes two: three kept and one, then two kept and two.
-        attention_working: vec![term("gradient of the probabilities", e.scores)],
+        attention_working: vec![
+            term("gradients of the residual", (F32 + p) * e.residual),
+            term("gradient of the attention output", p * e.query),
+            term("gradients of queries, keys, values", p * (e.query + 2 * e.key_value)),
+            term("norm: normalised, its gradients", p * 3 * e.residual),
+        ],
         mlp_working: vec![
-            term("gradients of product, gate, its sigmoid and up", 4 * e.mlp),
-            term("gradients of the residual", 2 * e.residual),
+            term("gradients of the residual", (2 * F32 + p) * e.residual),
+            term("gradient of the gated product", p * e.mlp),
+            term("norm: normalised, its gradients", p * 3 * e.residual),
         ],
     }
 }
 
-fn term(name: &'static str, elements: u128) -> Term {
-    Term { name, elements }
+fn composed(e: &Extents, p: u128) -> LayerGraph {
+    let kept = taped(e, p);
+    LayerGraph {
+        // The weights and what becomes of the scores, and which of them count; queries, keys, values and
+        // their gradients in f32.
+        attention_working: vec![
+            term("scores and weights", (2 * F32 + 1) * e.scores),
+            term("queries, keys, values and gradients in f32", F32 * 4 * (e.query + e.key_value)),
+            term("gradients of the residual", (F32 + p) * e.residual),
+        ],
+        // The gate's derivative is made in f32: gate, up, upstream, sigmoid, silu and the results as they
+        // come.
+        mlp_working: vec![
+            term("gate, up and their gradients in f32", F32 * 7 * e.mlp),
+            term("gradients of the residual", (2 * F32 + p) * e.residual),
+        ],
+        ..kept
+    }
+}
+
+fn term(name: &'static str, bytes: u128) -> Term {
+    Term { name, bytes }
 }
 
 fn sum(terms: &[Term]) -> u128 {
-    terms.iter().map(|term| term.elements).sum()
+    terms.iter().map(|term| term.bytes).sum()
 }

@@ -19,11 +19,12 @@ const HARMLESS: [&str; 8] = [
 ];
 
 /// These decide what has happened, whatever comes.
-const FIXED: [(&str, &str); 4] = [
+const FIXED: [(&str, &str); 5] = [
     ("seed", "all that was drawn depends on it"),
     ("model", "the weights are of this model; `terrace init` starts a new run from weights alone"),
     ("training.sequence_length", "windows were drawn in it"),
     ("training.precision", "the state is in it"),
+    ("optimizer.moments", "the state is in it"),
 ];
 
 /// What a change of a key means. `mixture` is why the mixture of the current stage cannot be as it

@@ -160,10 +160,10 @@ fn words_are_checked() {
     check("\"plateau\"", "3", "3", "found the integer 3, expected \"fixed\" or \"steps\"", "");
     check(
         "[training]",
-        "[training]\nprecision = \"bf16-mixed\"",
-        "\"bf16-mixed\"",
-        "is not there yet",
-        "",
+        "[training]\nprecision = \"bf16-mix\"",
+        "\"bf16-mix\"",
+        "found \"bf16-mix\"",
+        "did you mean \"bf16-mixed\"?",
     );
     check(
         "name = \"small\"",
@@ -451,6 +451,30 @@ fn decays_and_spikes_that_make_no_sense_are_refused() {
     spikes("rewind_after_steps = 0", "0", "found 0, expected at least 1");
     spikes("policy = \"rewind\"\nrewind_after_steps = 6", "6", "max_consecutive_bad_steps = 5");
     spikes("policy = \"rewinds\"", "\"rewinds\"", "rewind");
+}
+
+#[test]
+fn formats_that_a_run_cannot_have_are_refused() {
+    let training = |keys: &str, marked: &str, message: &str, help: &str| {
+        check("[training]", &format!("[training]\n{keys}"), marked, message, help);
+    };
+    let clipping = "gradient_clipping = \"per-layer\"\ngradient_release = true";
+    training(clipping, "true", "spikes.policy = \"record\" keeps none", "policy = \"rewind\"");
+    let release = "gradient_release = true";
+    training(
+        release,
+        "true",
+        "gradient_clipping = \"global\" scales by that norm",
+        "previous-norm",
+    );
+    let on_wgpu = RUN.replace("name = \"small\"", "name = \"small\"\ndevice = \"wgpu\"");
+    for (section, key) in [("[training]", "precision"), ("[optimizer]", "moments")] {
+        let run = on_wgpu.replace(section, &format!("{section}\n{key} = \"bf16\""));
+        let problems = problems(&run);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].message.contains("wgpu has no bf16"), "{}", problems[0]);
+        assert_eq!(&problems[0].source_text[problems[0].span.clone()], "\"bf16\"");
+    }
 }
 
 #[test]
