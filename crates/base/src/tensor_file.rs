@@ -19,6 +19,8 @@ pub enum Dtype {
     Bf16,
     /// Signed integers of eight bits.
     I8,
+    /// Bytes.
+    U8,
 }
 
 impl Dtype {
@@ -28,7 +30,7 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::I8 => 1,
+            Self::I8 | Self::U8 => 1,
         }
     }
 
@@ -40,6 +42,7 @@ impl Dtype {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::I8 => "I8",
+            Self::U8 => "U8",
         }
     }
 }

@@ -141,6 +141,12 @@ pub fn exp_avg_sq_name(parameter: &str) -> String {
     format!("exp_avg_sq.{parameter}")
 }
 
+/// The key of the scales of a moment that is kept in codes.
+#[must_use]
+pub fn scales_name(moment: &str) -> String {
+    format!("{moment}.scales")
+}
+
 pub(crate) fn segment_name(index: usize) -> String {
     format!("segment-{index:04}.safetensors")
 }

@@ -26,7 +26,7 @@ mod writer;
 
 pub use checkpoint::Checkpoint;
 pub use error::{Corruption, Damage, Error};
-pub use layout::{RunLayout, exp_avg_name, exp_avg_sq_name};
+pub use layout::{RunLayout, exp_avg_name, exp_avg_sq_name, scales_name};
 pub use lock::RunLock;
 pub use logs::LogPositions;
 pub use manifest::{Facts, FileRecord};

@@ -64,6 +64,26 @@ impl Segment {
         })
     }
 
+    /// The bytes and the extents of the tensor with the key `name`, little-endian.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tensor, or its elements are of another type.
+    pub fn bytes(
+        &self,
+        name: &str,
+        dtype: terrace_base::Dtype,
+    ) -> Result<(&[u8], &[usize]), Error> {
+        let info =
+            self.metadata.info(name).ok_or_else(|| self.error(name, "is missing".to_owned()))?;
+        if info.dtype.to_string() != dtype.name() {
+            let reason = format!("has type {}, expected {}", info.dtype, dtype.name());
+            return Err(self.error(name, reason));
+        }
+        let (start, end) = info.data_offsets;
+        Ok((&self.map[self.data_start + start..self.data_start + end], &info.shape))
+    }
+
     fn error(&self, name: &str, reason: String) -> Error {
         Error::Tensor { path: self.path.clone(), name: name.to_owned(), reason }
     }

@@ -8,13 +8,15 @@ mod gradients;
 mod micro_batch;
 mod segments;
 
-use burn::tensor::{Device, Tensor};
-use terrace_config::Architecture;
+use burn::tensor::{DType, Device, Tensor};
+use terrace_config::{Architecture, Precision};
 use terrace_data::MicroBatch;
+use terrace_kernels::host::{Buffer, is_host};
 use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use terrace_model::{CausalLm, Segment};
 use tracing::trace_span;
 
+pub(crate) use gradients::Square;
 pub use gradients::{GradientAccumulator, GradientSink, Trained};
 use micro_batch::DeviceBatch;
 use segments::Tape;
@@ -23,12 +25,11 @@ use segments::Tape;
 pub struct Engine {
     architecture: Architecture,
     device: Device,
-    tracked: Device,
     rope: RopeTable,
     settings: EngineSettings,
 }
 
-/// What trades memory for time; it changes no number beyond rounding.
+/// What trades memory or rounding for time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
     /// The longest sequence that will be seen.
@@ -38,6 +39,8 @@ pub struct EngineSettings {
     pub kept_layers: usize,
     /// The number of tokens whose logits exist at one time.
     pub cross_entropy_chunk_tokens: usize,
+    /// The number format of products.
+    pub precision: Precision,
 }
 
 impl Engine {
@@ -54,7 +57,6 @@ impl Engine {
             ),
             architecture: architecture.clone(),
             device: device.clone(),
-            tracked: device.clone().autodiff(),
             settings,
         }
     }
@@ -72,7 +74,8 @@ impl Engine {
     }
 
     /// Takes the loss of a micro-batch and hands the gradients of its **summed** nats to `sink`,
-    /// segment by segment from the top.
+    /// segment by segment from the top. The sink may change a segment's weights: no other gradient of
+    /// this micro-batch needs them any more.
     ///
     /// # Shapes
     ///
@@ -80,7 +83,7 @@ impl Engine {
     #[must_use]
     pub fn micro_step(
         &self,
-        model: &CausalLm,
+        model: &mut CausalLm,
         batch: &MicroBatch,
         sink: &mut impl GradientSink,
     ) -> Tensor<1> {
@@ -92,10 +95,12 @@ impl Engine {
         let (nats, upstream, tied) =
             trace_span!("head").in_scope(|| self.head_step(model, &batch, top, sink));
         let upstream =
-            trace_span!("backward").in_scope(|| tape.unwind(self, model, &batch, upstream, sink));
+            trace_span!("backward").in_scope(|| tape.unwind(self, model, upstream, sink));
         // With tied embeddings the matrix is used twice, and its gradient is the sum of both uses.
-        let base = tied.unwrap_or_else(|| model.embed_tokens.zeros_like());
-        sink.accept(Segment::Embedding, vec![batch.scatter_to_embedding(base, upstream)]);
+        let shape = model.embed_tokens.dims();
+        let base = tied.unwrap_or_else(|| self.zeros(shape));
+        let gradient = batch.scatter_to_embedding(base, upstream);
+        sink.accept(model, Segment::Embedding, vec![gradient]);
         nats
     }
 
@@ -103,28 +108,45 @@ impl Engine {
     #[must_use]
     pub fn evaluate(&self, model: &CausalLm, batch: &MicroBatch) -> Tensor<1> {
         let batch = DeviceBatch::new(batch, &self.device);
-        let context = batch.context(&self.architecture, &self.rope, &self.device);
-        let hidden = model.hidden_states(batch.tokens.clone(), &context);
+        let context = batch.context(self);
+        let products = self.products();
+        let hidden = model.hidden_states(batch.tokens.clone(), &context).cast(products);
         let chunk = self.settings.cross_entropy_chunk_tokens;
-        let weight = model.output_projection();
+        let weight = model.output_projection().cast(products);
         let targets = (batch.targets.clone(), batch.mask.clone());
         let loss = linear_cross_entropy(hidden, weight, targets.0, targets.1, chunk, false);
         batch.sum_rows(loss.nats)
+    }
+
+    /// Zeros in f32: beside fused layers in memory that the gradient of a table has been in.
+    fn zeros(&self, shape: [usize; 2]) -> Tensor<2> {
+        if is_host(&self.device) && self.settings.precision == Precision::F32 {
+            return Buffer::zeros(shape[0] * shape[1]).into_tensor(shape, &self.device);
+        }
+        Tensor::zeros(shape, (&self.device, DType::F32))
+    }
+
+    /// The number format of products.
+    fn products(&self) -> DType {
+        match self.settings.precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16Mixed | Precision::Bf16 => DType::BF16,
+        }
     }
 
     /// The final norm, the projection and the cross entropy; the gradient of a tied projection is
     /// given back, because it belongs to the embedding.
     fn head_step(
         &self,
-        model: &CausalLm,
+        model: &mut CausalLm,
         batch: &DeviceBatch<'_>,
         top: Tensor<2>,
         sink: &mut impl GradientSink,
     ) -> (Tensor<1>, Tensor<2>, Option<Tensor<2>>) {
         let (norm, epsilon) = (model.norm.clone(), self.architecture.rms_norm_eps);
         let loss = linear_cross_entropy(
-            rms_norm(top.clone(), norm.clone(), epsilon),
-            model.output_projection(),
+            rms_norm(top.clone(), norm.clone(), epsilon).cast(self.products()),
+            model.output_projection().cast(self.products()),
             batch.targets.clone(),
             batch.mask.clone(),
             self.settings.cross_entropy_chunk_tokens,
@@ -140,7 +162,7 @@ impl Engine {
             }
             None => Some(gradients.weight),
         };
-        sink.accept(Segment::Head, own);
+        sink.accept(model, Segment::Head, own);
         (batch.sum_rows(loss.nats), upstream, tied)
     }
 }

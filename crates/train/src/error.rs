@@ -99,6 +99,19 @@ pub enum Error {
         /// The checkpoint that was saved.
         checkpoint: PathBuf,
     },
+    /// The state became worthless, and there is none to go back to, or it may not be gone back to.
+    #[error(
+        "at {tokens_seen} tokens a loss or gradient was not finite, after layers had been updated with it \
+         (training.gradient_release), and {reason}. The windows are named in journal.jsonl: look at that \
+         data; `terrace resume` goes on from the newest checkpoint, and takes a lower learning rate with \
+         --accept-changes"
+    )]
+    Lost {
+        /// Where the run stopped.
+        tokens_seen: u64,
+        /// Why it does not go back.
+        reason: String,
+    },
     /// The model could not be evaluated.
     #[error(
         "the evaluation at {tokens_seen} tokens failed; the state and what was scored are saved, and \

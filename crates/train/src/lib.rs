@@ -41,10 +41,10 @@ pub use replay::{Replay, read_steps, replay};
 pub use report::{BatchGrowth, EvaluationReport, StageReport, TrainReport, UpscaleReport};
 pub use setup::{
     History, HistoryEntry, Job, Mixed, Parent, Resumed, StoppedRun, branch, load_weights,
-    mixture_schedule, resume, start, start_from,
+    mixture_schedule, moment_format, resume, start, start_from,
 };
 pub use state::{BASE, BEFORE, HeldOut, Progress, RunState};
-pub use step::{Applied, StepOutcome, StepSettings, judged_step, train_step};
+pub use step::{Applied, Clipping, StepOutcome, StepSettings, judged_step, train_step};
 pub use trainer::Trainer;
 pub use twins::{TwinCosine, twin_cosines};
 pub use validate::{HeldOutLosses, HeldOutSets, SourceLoss};

@@ -1,7 +1,9 @@
 //! AdamW over a model, segment by segment.
 
 use burn::tensor::Tensor;
-use terrace_kernels::{AdamW, Moments, adamw_step};
+use terrace_base::Seed;
+use terrace_kernels::host::RoundingKey;
+use terrace_kernels::{AdamW, MomentFormat, Moments, adamw_step};
 use terrace_model::{CausalLm, ParameterSpec, Segment, segment_specs};
 use terrace_policy::batch::Factors;
 
@@ -18,6 +20,25 @@ pub struct OptimizerSettings {
     pub epsilon: f64,
     /// Decoupled decay of the matrices; norms and the embedding do not decay.
     pub weight_decay: f64,
+    /// The number format of the moments of matrices.
+    pub moments: MomentFormat,
+    /// Where the random bits of what is rounded come from: of an element they depend on this, the
+    /// parameter's name, the number of its update, and its place.
+    pub seed: Seed,
+}
+
+impl Default for OptimizerSettings {
+    /// The constants that language models are trained with, in f32.
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            moments: MomentFormat::F32,
+            seed: Seed(0),
+        }
+    }
 }
 
 /// The moments of every parameter, and the number of updates each segment has seen.
@@ -49,10 +70,8 @@ impl Optimizer {
     pub fn new(model: &CausalLm, settings: OptimizerSettings) -> Self {
         let specs: Vec<Vec<ParameterSpec>> =
             model.segments().map(|s| segment_specs(&model.architecture, s)).collect();
-        let zero = |tensor: &Tensor<2>| Moments {
-            first: tensor.zeros_like(),
-            second: tensor.zeros_like(),
-        };
+        let device = model.device();
+        let zero = |tensor: &Tensor<2>| Moments::zeros(tensor.dims(), settings.moments, &device);
         let moments = model
             .segments()
             .map(|segment| model.segment_parameters(segment).iter().map(zero).collect())
@@ -94,6 +113,12 @@ impl Optimizer {
         self.ages = ages;
     }
 
+    /// The number format of the moments of matrices.
+    #[must_use]
+    pub fn moment_format(&self) -> MomentFormat {
+        self.settings.moments
+    }
+
     /// Applies the gradients of a whole step, and frees each segment's as it is used.
     pub fn step(
         &mut self,
@@ -101,27 +126,26 @@ impl Optimizer {
         gradients: &mut GradientAccumulator,
         update: Update,
     ) {
-        for (position, segment) in model.segments().enumerate() {
-            let gradients = gradients.take(segment);
-            // What is not trained has none.
-            if gradients.is_empty() {
-                continue;
-            }
-            self.updates[position] += 1;
-            self.ages[position] += update.factors.beta2_exponent;
-            self.step_segment(model, position, segment, gradients, update);
+        for segment in model.segments() {
+            self.step_segment(model, segment, gradients.take(segment), update);
         }
     }
 
-    fn step_segment(
+    /// Applies the gradients of one segment; none where it is not trained.
+    pub fn step_segment(
         &mut self,
         model: &mut CausalLm,
-        position: usize,
         segment: Segment,
         gradients: Vec<Tensor<2>>,
         update: Update,
     ) {
-        let OptimizerSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        if gradients.is_empty() {
+            return;
+        }
+        let position = segment.position(model.layers.len());
+        self.updates[position] += 1;
+        self.ages[position] += update.factors.beta2_exponent;
+        let OptimizerSettings { beta1, beta2, epsilon, weight_decay, seed, .. } = self.settings;
         let Factors { beta2_exponent, weight_decay: decay_factor, .. } = update.factors;
         let beta2_product = beta2.powf(self.ages[position]);
         let moments = std::mem::take(&mut self.moments[position]);
@@ -136,6 +160,7 @@ impl Optimizer {
                     weight_decay: if spec.decayed { weight_decay * decay_factor } else { 0.0 },
                     step: self.updates[position],
                     beta2_product,
+                    rounding: rounding_key(seed, spec, self.updates[position]),
                 };
                 adamw_step(parameter, gradient, update.gradient_scale, moments, constants)
             },
@@ -144,4 +169,10 @@ impl Optimizer {
         model.set_segment_parameters(segment, parameters);
         self.moments[position] = moments;
     }
+}
+
+/// The random bits of one update of one parameter: a counter's, so that a run that is resumed rounds as
+/// it would have.
+fn rounding_key(seed: Seed, spec: &ParameterSpec, update: u64) -> RoundingKey {
+    RoundingKey(seed.stream(&format!("stochastic rounding {}", spec.name)).at(update))
 }

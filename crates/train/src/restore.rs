@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use terrace_base::{Dtype, Fingerprint, FingerprintHasher, TensorEntry};
-use terrace_checkpoint::{Checkpoint, exp_avg_name, exp_avg_sq_name};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use terrace_base::{Dtype, Fingerprint, FingerprintHasher};
+use terrace_checkpoint::{Checkpoint, Segment, exp_avg_name, exp_avg_sq_name, scales_name};
 use terrace_config::Architecture;
-use terrace_kernels::Moments;
+use terrace_kernels::{CODE_BLOCK, CodeTable, Moment, MomentBlocks, MomentFormat, Moments};
 use terrace_model::{CausalLm, ParameterSpec, parameter_specs, segment_specs};
 
 use crate::Error;
@@ -33,56 +33,109 @@ pub(crate) fn weights_digest(model: &CausalLm) -> Fingerprint {
     hasher.finish()
 }
 
-/// A parameter or one of its moments as a tensor of a file.
-pub(crate) fn entry(spec: &ParameterSpec, name: String) -> TensorEntry {
-    TensorEntry { name, dtype: Dtype::F32, shape: spec.shape.clone() }
-}
-
-/// The elements in the order of memory, little-endian.
+/// The elements in the order of memory, little-endian, of the tensor's own type.
 pub(crate) fn bytes(tensor: Tensor<2>) -> Vec<u8> {
+    const { assert!(cfg!(target_endian = "little"), "the host's order is the file's") };
     // SYNC: the state has to come to the host to be saved.
-    let values: Vec<f32> = tensor.into_data().try_to_vec().expect("the state is f32");
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    tensor.into_data().as_bytes().to_vec()
 }
 
-/// Reads weights into `model` and gives the moments.
-pub(crate) fn read_segments(
+/// Reads weights into `model`, in the number formats that it has.
+pub(crate) fn read_weights(
     checkpoint: &Checkpoint,
     model: &mut CausalLm,
     device: &Device,
-) -> Result<Vec<Vec<Moments>>, Error> {
-    let mut all_moments = Vec::new();
+) -> Result<(), Error> {
     for (position, segment) in model.segments().enumerate() {
         let file = checkpoint.segment(position)?;
-        let (mut weights, mut moments) = (Vec::new(), Vec::new());
-        for spec in segment_specs(&model.architecture, segment) {
-            let read = |name: &str| -> Result<Tensor<2>, Error> {
-                let view = file.tensor(name)?;
-                check_shape(checkpoint.path(), name, view.shape, &spec)?;
-                let data = TensorData::new(view.values.into_owned(), spec.matrix_shape());
-                Ok(Tensor::from_data(data, device))
-            };
-            weights.push(read(&spec.name)?);
-            moments.push(Moments {
-                first: read(&exp_avg_name(&spec.name))?,
-                second: read(&exp_avg_sq_name(&spec.name))?,
-            });
-        }
+        let specs = segment_specs(&model.architecture, segment);
+        let weights = specs.iter().zip(model.segment_parameters(segment)).map(|(spec, weight)| {
+            read_float(checkpoint.path(), &file, &spec.name, spec, (device, weight.dtype()))
+        });
+        let weights = weights.collect::<Result<Vec<_>, Error>>()?;
         model.set_segment_parameters(segment, weights);
-        all_moments.push(moments);
     }
-    Ok(all_moments)
+    Ok(())
 }
 
-fn check_shape(
+/// Reads the moments of every parameter of `model`, which are in this format.
+pub(crate) fn read_moments(
+    checkpoint: &Checkpoint,
+    model: &CausalLm,
+    format: MomentFormat,
+    device: &Device,
+) -> Result<Vec<Vec<Moments>>, Error> {
+    let mut all = Vec::new();
+    for (position, segment) in model.segments().enumerate() {
+        let file = checkpoint.segment(position)?;
+        let read = |spec: &ParameterSpec, name: String, table| {
+            let place = (device, format.of_shape(spec.matrix_shape()));
+            read_moment(checkpoint.path(), &file, &name, spec, place, table)
+        };
+        let specs = segment_specs(&model.architecture, segment);
+        let moments = specs.iter().map(|spec| -> Result<Moments, Error> {
+            Ok(Moments {
+                first: read(spec, exp_avg_name(&spec.name), CodeTable::Signed)?,
+                second: read(spec, exp_avg_sq_name(&spec.name), CodeTable::Unsigned)?,
+            })
+        });
+        all.push(moments.collect::<Result<_, _>>()?);
+    }
+    Ok(all)
+}
+
+fn read_moment(
     path: &Path,
+    file: &Segment,
     name: &str,
-    found: &[usize],
     spec: &ParameterSpec,
-) -> Result<(), Error> {
-    if found == spec.shape {
+    (device, format): (&Device, MomentFormat),
+    table: CodeTable,
+) -> Result<Moment, Error> {
+    let dtype = match format {
+        MomentFormat::F32 => DType::F32,
+        MomentFormat::Bf16 => DType::BF16,
+        MomentFormat::Int8 => {
+            let blocks = spec.elements().div_ceil(CODE_BLOCK);
+            let (codes, shape) = file.bytes(name, Dtype::U8)?;
+            check_shape(path, name, shape, &[blocks, CODE_BLOCK])?;
+            let name = scales_name(name);
+            let (scales, shape) = file.bytes(&name, Dtype::F32)?;
+            check_shape(path, &name, shape, &[blocks])?;
+            let (scales, _) = scales.as_chunks();
+            let scales = scales.iter().map(|scale| f32::from_le_bytes(*scale)).collect();
+            return Ok(Moment::Blocks(MomentBlocks::new(codes, scales, table, device)));
+        }
+    };
+    read_float(path, file, name, spec, (device, dtype)).map(Moment::Float)
+}
+
+fn read_float(
+    path: &Path,
+    file: &Segment,
+    name: &str,
+    spec: &ParameterSpec,
+    (device, dtype): (&Device, DType),
+) -> Result<Tensor<2>, Error> {
+    let (bytes, shape) = file.bytes(name, stored(dtype))?;
+    check_shape(path, name, shape, &spec.shape)?;
+    let data = TensorData::from_bytes_vec(bytes.to_vec(), spec.matrix_shape(), dtype);
+    Ok(Tensor::from_data(data, (device, dtype)))
+}
+
+/// The element type of a file for one of a tensor.
+pub(crate) fn stored(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::BF16 => Dtype::Bf16,
+        other => panic!("a state in {other:?}"),
+    }
+}
+
+fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> Result<(), Error> {
+    if found == expected {
         return Ok(());
     }
-    let reason = format!("`{name}` has shape {found:?}, expected {:?}", spec.shape);
+    let reason = format!("`{name}` has shape {found:?}, expected {expected:?}");
     Err(Error::Foreign { path: path.to_owned(), reason })
 }

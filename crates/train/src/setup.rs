@@ -8,12 +8,13 @@ mod stopped;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use terrace_base::{Tokens, fs};
 use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
 use terrace_config::{
-    DeviceChoice, Loaded, MemoryModel, RunConfig, RunPlan, StageBatch as FirstBatch,
+    DeviceChoice, Loaded, MemoryModel, Precision, RunConfig, RunPlan, StageBatch as FirstBatch,
 };
+use terrace_kernels::MomentFormat;
 use terrace_model::{CausalLm, hf, initialize};
 use terrace_policy::batch::{BatchController, BatchPolicy, StageBatch};
 use terrace_policy::layer_map::LayerMap;
@@ -27,7 +28,7 @@ pub use self::stopped::{Mixed, StoppedRun};
 use crate::logs::{Evaluations, Logs};
 use crate::memory::kept_layers;
 use crate::prefetch::Prefetch;
-use crate::restore::{model_fingerprint, read_segments};
+use crate::restore::{model_fingerprint, read_moments, read_weights};
 use crate::trainer::{StageSpec, Trainer};
 use crate::{
     Engine, EngineSettings, Error, Evaluator, HeldOutSets, Loader, Observer, Optimizer,
@@ -160,7 +161,9 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
         let reason = "the checkpoint is of a model of another shape".to_owned();
         return Err(Error::Foreign { path, reason });
     }
-    let moments = read_segments(&newest.checkpoint, &mut trainer.model, &device)?;
+    read_weights(&newest.checkpoint, &mut trainer.model, &device)?;
+    let format = trainer.optimizer.moment_format();
+    let moments = read_moments(&newest.checkpoint, &trainer.model, format, &device)?;
     trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
     history.catch_up(&mut trainer.logs)?;
@@ -191,13 +194,13 @@ fn assemble<'a>(
     let model = load_model(config, &layout, &device)?;
     let map = layer_map(config, &model)?;
     let training = &config.training;
-    let memory = MemoryModel::new(&model.architecture, training, config.device)
-        .with_checkpoints(&config.checkpoint);
+    let memory = MemoryModel::of_run(&model.architecture, config, &plan.stages);
     let budget = training.memory_budget.map(|bytes| bytes.0).or(memory_budget);
     let settings = EngineSettings {
         sequence_length: training.sequence_length,
         kept_layers: kept_layers(training.recompute, &model.architecture, &memory, budget),
         cross_entropy_chunk_tokens: training.cross_entropy_chunk_tokens,
+        precision: training.precision,
     };
     let held_on_host = match config.device {
         // A state that is being saved is part of the peak.
@@ -228,12 +231,15 @@ fn assemble<'a>(
         stage_steps: Vec::new(),
         segment_updates: vec![0; model.layers.len() + 2],
         segment_ages: Vec::new(),
+        gradient_norm: None,
     };
     let optimizer = OptimizerSettings {
         beta1: config.optimizer.beta1,
         beta2: config.optimizer.beta2,
         epsilon: config.optimizer.epsilon,
         weight_decay: config.optimizer.weight_decay,
+        moments: moment_format(config.optimizer.moments),
+        seed: config.seed,
     };
     let wanted = config.evaluation.is_some() && evaluator.is_some();
     let logs = Logs::open(&layout, positions, Evaluations { wanted, at })?;
@@ -270,7 +276,17 @@ fn assemble<'a>(
     })
 }
 
-/// Loads the weights of a run's checkpoint.
+/// The kernels' name of a run file's number format.
+#[must_use]
+pub fn moment_format(format: terrace_config::MomentFormat) -> MomentFormat {
+    match format {
+        terrace_config::MomentFormat::F32 => MomentFormat::F32,
+        terrace_config::MomentFormat::Bf16 => MomentFormat::Bf16,
+        terrace_config::MomentFormat::EightBit => MomentFormat::Int8,
+    }
+}
+
+/// Loads the weights of a run's checkpoint, as f32 whatever they are trained in.
 ///
 /// # Errors
 ///
@@ -282,11 +298,21 @@ pub fn load_weights(
     device: &Device,
 ) -> Result<CausalLm, Error> {
     let mut model = load_model(config, layout, device)?;
-    let _moments = read_segments(checkpoint, &mut model, device)?;
+    read_weights(checkpoint, &mut model, device)?;
+    model.cast_matrices(FloatDType::F32);
     Ok(model)
 }
 
+/// The model that a run begins with, in the number format that it is trained in.
 fn load_model(config: &RunConfig, layout: &RunLayout, device: &Device) -> Result<CausalLm, Error> {
+    let mut model = load_exact(config, layout, device)?;
+    if config.training.precision == Precision::Bf16 {
+        model.cast_matrices(FloatDType::BF16);
+    }
+    Ok(model)
+}
+
+fn load_exact(config: &RunConfig, layout: &RunLayout, device: &Device) -> Result<CausalLm, Error> {
     if config.model.upscale.is_some() {
         return Ok(hf::load(&layout.upscaled(), device)?);
     }

@@ -42,6 +42,9 @@ pub struct RunState {
     /// decay never changed.
     #[serde(default)]
     pub segment_ages: Vec<f64>,
+    /// The gradient norm of the last step that was applied, where the next one is clipped by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f64>,
 }
 
 impl RunState {

@@ -1,12 +1,16 @@
 //! One optimizer update from the micro-batches of a step.
 
+mod updates;
+
 use burn::tensor::Tensor;
 use terrace_data::MicroBatch;
 use terrace_model::CausalLm;
 use terrace_policy::batch::{Factors, MicroBatchGradient, NoiseSample};
 use tracing::trace_span;
 
-use crate::{Engine, GradientAccumulator, Optimizer, Trained, Update};
+use self::updates::{Releasing, Updates};
+use crate::engine::Square;
+use crate::{Engine, GradientAccumulator, Optimizer, Trained};
 
 /// What became of a step.
 #[derive(Debug)]
@@ -15,6 +19,14 @@ pub enum StepOutcome {
     Applied(Applied),
     /// Loss or gradient was not finite or was judged to be a spike, and nothing was changed.
     Refused {
+        /// What was the matter.
+        reason: String,
+        /// The rows whose loss was not finite, counted over the step; empty if all losses were.
+        rows: Vec<usize>,
+    },
+    /// Loss or gradient was not finite, and some layers were updated before that was known: the state is
+    /// worth nothing, and the run has to go back to a saved one.
+    Lost {
         /// What was the matter.
         reason: String,
         /// The rows whose loss was not finite, counted over the step; empty if all losses were.
@@ -38,6 +50,17 @@ pub struct Applied {
     pub noise: Option<NoiseSample>,
 }
 
+/// Whose norm the gradient is scaled down by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clipping {
+    /// That of the whole gradient.
+    Global,
+    /// That of each segment for itself.
+    PerLayer,
+    /// That of the whole gradient of the step before; at the first step each segment's own.
+    Previous(Option<f64>),
+}
+
 /// How a step is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepSettings {
@@ -45,17 +68,30 @@ pub struct StepSettings {
     pub learning_rate: f64,
     /// By what the optimizer's constants change with the batch.
     pub factors: Factors,
-    /// The global norm above which the gradient is scaled down.
+    /// The norm above which the gradient is scaled down.
     pub gradient_norm_max: f64,
+    /// Whose norm that is.
+    pub clipping: Clipping,
+    /// Whether a segment is updated as soon as its gradient is there, which needs another clipping than
+    /// [`Clipping::Global`]. It changes no number of a step that is applied.
+    pub release: bool,
     /// Whether the norms of the micro-batches' gradients are taken.
     pub measure_noise: bool,
 }
 
 impl StepSettings {
-    /// A step at a learning rate, with no constant changed and nothing measured.
+    /// A step at a learning rate, clipped by the global norm, with no constant changed and nothing
+    /// measured.
     #[must_use]
-    pub fn new(learning_rate: f64, gradient_norm_max: f64) -> Self {
-        Self { learning_rate, factors: Factors::ONE, gradient_norm_max, measure_noise: false }
+    pub const fn new(learning_rate: f64, gradient_norm_max: f64) -> Self {
+        Self {
+            learning_rate,
+            factors: Factors::ONE,
+            gradient_norm_max,
+            clipping: Clipping::Global,
+            release: false,
+            measure_noise: false,
+        }
     }
 }
 
@@ -81,7 +117,11 @@ pub fn train_step(
 }
 
 /// As [`train_step`], but `judge` sees the numbers first, and no update is applied for which it has
-/// a reason.
+/// a reason, unless gradients are released: then it comes too late, and only sees.
+///
+/// # Panics
+///
+/// Gradients are released and clipped by a norm that is not known before all of them are there.
 #[must_use]
 pub fn judged_step(
     engine: &Engine,
@@ -92,6 +132,8 @@ pub fn judged_step(
     trained: &Trained,
     judge: impl FnOnce(&Applied) -> Option<String>,
 ) -> StepOutcome {
+    let is_global = settings.clipping == Clipping::Global;
+    assert!(!(settings.release && is_global), "a configuration is checked for this");
     let target_tokens: u64 = micro_batches.iter().map(MicroBatch::total_target_tokens).sum();
     if target_tokens == 0 {
         let reason = "the step has no target token".to_owned();
@@ -100,39 +142,65 @@ pub fn judged_step(
     let measured = settings.measure_noise && micro_batches.len() > 1;
     let mut gradients =
         GradientAccumulator::new(model.layers.len()).of(trained).with_squares(measured);
-    let nats: Vec<Tensor<1>> =
-        micro_batches.iter().map(|batch| engine.micro_step(model, batch, &mut gradients)).collect();
+    let learning_rate = settings.learning_rate * settings.factors.learning_rate;
+    let mut updates = Updates { optimizer, settings, learning_rate, target_tokens };
+    let (nats, released) = passes(engine, model, micro_batches, &mut gradients, &mut updates);
     // SYNC: once per step, after all micro-steps were queued.
     let nats: Vec<f32> = trace_span!("wait")
         .in_scope(|| Tensor::cat(nats, 0).into_data().try_to_vec().expect("losses are f32"));
 
     let bad = |(row, nats): (usize, &f32)| (!nats.is_finite()).then_some(row);
     let rows: Vec<usize> = nats.iter().enumerate().filter_map(bad).collect();
+    let withheld = |reason: &str, rows| match settings.release {
+        false => StepOutcome::Refused { reason: reason.to_owned(), rows },
+        true => StepOutcome::Lost { reason: reason.to_owned(), rows },
+    };
     if !rows.is_empty() {
-        return StepOutcome::Refused { reason: "the loss is not finite".to_owned(), rows };
+        return withheld("the loss is not finite", rows);
     }
-    let sum_square = trace_span!("gradient_norm").in_scope(|| gradients.square_sum());
+    let squares = released.unwrap_or_else(|| updates.squares(model, &gradients));
+    let sum_square = trace_span!("gradient_norm").in_scope(|| match settings.clipping {
+        Clipping::Global => gradients.square_sum(),
+        Clipping::PerLayer | Clipping::Previous(_) => Square::values(&squares).into_iter().sum(),
+    });
     let gradient_norm = sum_square.sqrt() / target_tokens as f64;
     if !gradient_norm.is_finite() {
-        return StepOutcome::Refused { reason: "the gradient is not finite".to_owned(), rows };
+        return withheld("the gradient is not finite", rows);
     }
-    let factors = settings.factors;
     let applied = Applied {
         nats_per_row: nats,
         target_tokens,
         gradient_norm,
-        learning_rate: settings.learning_rate * factors.learning_rate,
+        learning_rate,
         noise: noise_sample(micro_batches, &gradients.micro_step_squares(), sum_square),
     };
-    if let Some(reason) = judge(&applied) {
-        return StepOutcome::Refused { reason, rows };
+    match judge(&applied) {
+        Some(reason) if !settings.release => return StepOutcome::Refused { reason, rows },
+        _ => {}
     }
-    // PARITY: torch adds 1e-6 to the norm.
-    let clipping = (settings.gradient_norm_max / (gradient_norm + 1e-6)).min(1.0);
-    let gradient_scale = clipping / target_tokens as f64;
-    let update = Update { learning_rate: applied.learning_rate, factors, gradient_scale };
-    trace_span!("update").in_scope(|| optimizer.step(model, &mut gradients, update));
+    trace_span!("update").in_scope(|| updates.all(model, gradients, gradient_norm, squares));
     StepOutcome::Applied(applied)
+}
+
+/// Runs the micro-batches; where gradients are released the last one updates the model on its way, and
+/// the squares of what it applied are given.
+fn passes(
+    engine: &Engine,
+    model: &mut CausalLm,
+    micro_batches: &[MicroBatch],
+    gradients: &mut GradientAccumulator,
+    updates: &mut Updates<'_>,
+) -> (Vec<Tensor<1>>, Option<Vec<Square>>) {
+    let (last, before) = micro_batches.split_last().expect("a step with targets has micro-batches");
+    let mut nats: Vec<Tensor<1>> =
+        before.iter().map(|batch| engine.micro_step(model, batch, gradients)).collect();
+    if !updates.settings.release {
+        nats.push(engine.micro_step(model, last, gradients));
+        return (nats, None);
+    }
+    let mut releasing = Releasing::new(gradients, updates);
+    nats.push(engine.micro_step(model, last, &mut releasing));
+    (nats, Some(releasing.into_squares()))
 }
 
 fn noise_sample(

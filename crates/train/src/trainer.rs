@@ -15,7 +15,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use terrace_base::{Fingerprint, Tokens};
 use terrace_checkpoint::{RunLayout, RunLock, Saved, Store};
-use terrace_config::RunConfig;
+use terrace_config::{GradientClipping, RunConfig};
 use terrace_model::CausalLm;
 use terrace_policy::batch::{
     BatchController, Decision, DecisionKind, Observation, StageBatch, StageInfo,
@@ -170,6 +170,8 @@ impl Trainer<'_> {
             learning_rate,
             factors: self.controller.factors(),
             gradient_norm_max: self.config.training.gradient_norm_max,
+            clipping: self.clipping(),
+            release: self.config.training.gradient_release,
             measure_noise: self.config.batch.noise_scale,
         };
 
@@ -194,6 +196,13 @@ impl Trainer<'_> {
             StepOutcome::Applied(applied) => {
                 self.applied(stage, &batch, &applied, learning_rate, spike.is_some(), begin)?;
                 self.note_spike(&batch, spike.as_ref(), true)?;
+                // Released gradients are applied before a spike is seen: it can only be gone back for.
+                if let Some(rewind) = self.rewind_for(stage, spike.as_ref())? {
+                    return Ok(Some(rewind));
+                }
+            }
+            StepOutcome::Lost { reason, rows } => {
+                return self.lost(&batch, reason, &rows).map(Some);
             }
             StepOutcome::Refused { reason, rows } => {
                 self.state.journal.record(&cursor, &self.state.cursor);
@@ -258,6 +267,9 @@ impl Trainer<'_> {
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
         progress.consecutive_bad_steps = 0;
+        if self.config.training.gradient_clipping == GradientClipping::PreviousNorm {
+            self.state.gradient_norm = Some(applied.gradient_norm);
+        }
         let losses = losses_per_source(batch, applied, self.loader.names().len());
         let observation = Observation {
             step: self.state.progress.updates,

@@ -1,8 +1,10 @@
 //! The engine against `transformers` and `torch`: losses, gradients, three AdamW steps.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use terrace_config::Precision;
 use terrace_data::MicroBatch;
-use terrace_kernels::{AdamW, Moments, adamw_step};
+use terrace_kernels::host::RoundingKey;
+use terrace_kernels::{AdamW, MomentFormat, Moments, adamw_step};
 use terrace_model::{CausalLm, Segment, hf, segment_specs};
 use terrace_testkit::{Golden, Tolerance};
 use terrace_train::{
@@ -40,8 +42,12 @@ fn load(golden: &Golden) -> CausalLm {
 }
 
 fn engine(model: &CausalLm, t: usize, kept_layers: usize, chunk: usize) -> Engine {
-    let settings =
-        EngineSettings { sequence_length: t, kept_layers, cross_entropy_chunk_tokens: chunk };
+    let settings = EngineSettings {
+        sequence_length: t,
+        kept_layers,
+        cross_entropy_chunk_tokens: chunk,
+        precision: Precision::F32,
+    };
     Engine::new(&model.architecture, &Device::flex(), settings)
 }
 
@@ -62,13 +68,13 @@ fn all_gradients(model: &CausalLm, gradients: &GradientAccumulator) -> Vec<(Stri
 
 fn check_gradients(case: &str, documents: &[usize], length: usize) {
     let golden = Golden::open(case);
-    let model = load(&golden);
+    let mut model = load(&golden);
     let batch = batch(&golden.integers("input_ids"), 24, documents, length);
     assert_eq!(batch.total_target_tokens() as f32, golden_targets(&golden));
     for (kept_layers, chunk) in [(99, 1000), (0, 7), (1, 24)] {
         let mut gradients = GradientAccumulator::new(model.layers.len());
         let nats =
-            engine(&model, 24, kept_layers, chunk).micro_step(&model, &batch, &mut gradients);
+            engine(&model, 24, kept_layers, chunk).micro_step(&mut model, &batch, &mut gradients);
         let total: f32 = host(&nats).iter().sum();
         let tolerance = Tolerance { absolute: 0.0, relative: 5e-6 };
         golden.assert_close("loss_sum_nats", &[total], tolerance);
@@ -107,7 +113,9 @@ fn recomputing_changes_no_bit() {
     let batch = batch(&golden.integers("input_ids"), 24, &[24], 24);
     let run = |kept_layers| {
         let mut gradients = GradientAccumulator::new(model.layers.len());
-        let nats = engine(&model, 24, kept_layers, 16).micro_step(&model, &batch, &mut gradients);
+        let mut model = model.clone();
+        let engine = engine(&model, 24, kept_layers, 16);
+        let nats = engine.micro_step(&mut model, &batch, &mut gradients);
         (host(&nats), all_gradients(&model, &gradients))
     };
     assert!(run(0) == run(3), "recomputing all layers gives other numbers than keeping all");
@@ -117,7 +125,7 @@ fn recomputing_changes_no_bit() {
 #[test]
 fn the_cut_into_micro_batches_does_not_matter() {
     let golden = Golden::open("adamw");
-    let model = load(&golden);
+    let mut model = load(&golden);
     let tokens: Vec<i32> = (1..=3)
         .flat_map(|step| golden.integers(&format!("input_ids_step{step}")))
         .chain(golden.integers("input_ids_step1").into_iter().rev())
@@ -140,11 +148,11 @@ fn the_cut_into_micro_batches_does_not_matter() {
         }
         whole
     };
-    let gradients = |size: usize| {
+    let mut gradients = |size: usize| {
         let mut sum = GradientAccumulator::new(model.layers.len());
         let engine = engine(&model, 24, 99, 24);
         for start in (0..8).step_by(size) {
-            let _ = engine.micro_step(&model, &join(start..start + size), &mut sum);
+            let _ = engine.micro_step(&mut model, &join(start..start + size), &mut sum);
         }
         all_gradients(&model, &sum)
     };
@@ -164,8 +172,7 @@ fn three_clipped_adamw_steps_agree_with_torch() {
     let golden = Golden::open("adamw");
     let mut model = load(&golden);
     let engine = engine(&model, 24, 99, 24);
-    let settings = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
-    let mut optimizer = Optimizer::new(&model, settings);
+    let mut optimizer = Optimizer::new(&model, OptimizerSettings::default());
     for step in 1..=3 {
         let rows = batch(&golden.integers(&format!("input_ids_step{step}")), 24, &[24], 24);
         let outcome = train_step(
@@ -193,7 +200,7 @@ fn three_clipped_adamw_steps_agree_with_torch() {
     for (position, segment) in model.segments().enumerate() {
         let specs = segment_specs(&model.architecture, segment);
         for (spec, moments) in specs.iter().zip(optimizer.segment_moments(position)) {
-            let (first, second) = (host(&moments.first), host(&moments.second));
+            let [first, second] = moments.to_f32(spec.matrix_shape()).each_ref().map(host);
             golden.assert_close_to_maximum(&format!("exp_avg.{}", spec.name), &first, 5e-5);
             golden.assert_close_to_maximum(&format!("exp_avg_sq.{}", spec.name), &second, 1e-4);
         }
@@ -218,7 +225,7 @@ fn tiny_gradients_meet_the_right_epsilon() {
         Tensor::from_data(TensorData::new(golden.floats(name).to_vec(), [1, 4]), &device)
     };
     let (mut parameter, gradient) = (row("tiny_param"), row("tiny_grads"));
-    let mut moments = Moments { first: gradient.zeros_like(), second: gradient.zeros_like() };
+    let mut moments = Moments::zeros([1, 4], MomentFormat::F32, &device);
     for step in 1..=3 {
         let constants = AdamW {
             learning_rate: 1e-2,
@@ -228,6 +235,7 @@ fn tiny_gradients_meet_the_right_epsilon() {
             weight_decay: 0.0,
             step,
             beta2_product: 0.95f64.powf(step as f64),
+            rounding: RoundingKey(0),
         };
         (parameter, moments) = adamw_step(parameter, gradient.clone(), 1.0, moments, constants);
         let tolerance = Tolerance { absolute: 5e-7, relative: 1e-6 };
@@ -241,8 +249,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
     let mut model = load(&golden);
     let good = batch(&golden.integers("input_ids"), 24, &[24], 24);
     let engine = engine(&model, 24, 99, 24);
-    let settings = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
-    let mut optimizer = Optimizer::new(&model, settings);
+    let mut optimizer = Optimizer::new(&model, OptimizerSettings::default());
     // The second row alone uses token 95, whose embedding is broken.
     let mut rows = good.clone();
     rows.tokens.iter_mut().for_each(|token| *token %= 95);

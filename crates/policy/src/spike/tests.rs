@@ -241,3 +241,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_lost_state_is_gone_back_for_at_once() {
+    let settings = SpikeSettings { max_rewinds: 1, ..settings(SpikePolicy::Rewind) };
+    let mut watch = SpikeWatch::default();
+    calm(&mut watch, &settings, 0..10, 0.05);
+    let span = [10 * BATCH, 11 * BATCH];
+    let Action::Rewind(rewind) = watch.lost(&settings, span) else {
+        panic!("three are not needed")
+    };
+    assert_eq!(rewind.began, 10 * BATCH);
+    assert_eq!([rewind.skip_start, rewind.skip_end], [9 * BATCH, 11 * BATCH]);
+    let mut before = SpikeWatch::default();
+    before.rewound(&watch, &rewind);
+    assert!(matches!(before.lost(&settings, [20, 28]), Action::GiveUp(_)));
+}

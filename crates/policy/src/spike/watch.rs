@@ -117,6 +117,17 @@ impl SpikeWatch {
         self.spiked(settings, start, end)
     }
 
+    /// Takes note of a step over the sequences `start..end` whose loss or gradient is not finite, and
+    /// which has changed the model: however few came before it, the run goes back.
+    pub fn lost(&mut self, settings: &SpikeSettings, [start, end]: [u64; 2]) -> Action {
+        let at_once = SpikeSettings {
+            policy: SpikePolicy::Rewind,
+            rewind_after_steps: 1,
+            ..settings.clone()
+        };
+        self.spiked(&at_once, start, end)
+    }
+
     fn spiked(&mut self, settings: &SpikeSettings, start: u64, end: u64) -> Action {
         if settings.policy != SpikePolicy::Rewind {
             return Action::Withhold;

@@ -4,8 +4,9 @@ mod squares;
 
 use burn::tensor::Tensor;
 use terrace_kernels::{accumulate, square_sums};
-use terrace_model::Segment;
+use terrace_model::{CausalLm, Segment};
 
+pub(crate) use squares::Square;
 use squares::Squares;
 
 /// Takes the gradients of a micro-step, segment by segment.
@@ -14,7 +15,9 @@ use squares::Squares;
 /// so that a sink may reduce, store or apply a segment and free it before the next one exists.
 pub trait GradientSink {
     /// Takes the gradients of one segment's parameters, in the order of the parameters.
-    fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>);
+    ///
+    /// What is done to the segment's own parameters in `model` is seen by later micro-steps only.
+    fn accept(&mut self, model: &mut CausalLm, segment: Segment, gradients: Vec<Tensor<2>>);
 }
 
 /// Sums gradients over the micro-steps of a step, in f32.
@@ -97,7 +100,14 @@ impl GradientAccumulator {
 }
 
 impl GradientSink for GradientAccumulator {
-    fn accept(&mut self, segment: Segment, gradients: Vec<Tensor<2>>) {
+    fn accept(&mut self, _: &mut CausalLm, segment: Segment, gradients: Vec<Tensor<2>>) {
+        self.add(segment, gradients);
+    }
+}
+
+impl GradientAccumulator {
+    /// Adds the gradients of one segment.
+    pub fn add(&mut self, segment: Segment, gradients: Vec<Tensor<2>>) {
         let trained = self.trained.contains(segment);
         if let Some(squares) = &mut self.squares {
             squares.accept(if trained { &gradients } else { &[] }, segment == Segment::Embedding);

@@ -1,10 +1,10 @@
 //! A micro-batch on the device.
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use terrace_config::Architecture;
 use terrace_data::MicroBatch;
-use terrace_kernels::RopeTable;
 use terrace_model::SequenceContext;
+
+use super::Engine;
 
 /// The tensors of a micro-batch, and what its layers share.
 pub(super) struct DeviceBatch<'a> {
@@ -33,15 +33,12 @@ impl<'a> DeviceBatch<'a> {
         }
     }
 
-    /// Rotations and mask, on the device as given: with autodiff or without.
-    pub(super) fn context(
-        &self,
-        architecture: &Architecture,
-        rope: &RopeTable,
-        device: &Device,
-    ) -> SequenceContext {
+    /// Rotations and documents.
+    pub(super) fn context(&self, engine: &Engine) -> SequenceContext {
         let (positions, segments) = (&self.host.positions, &self.host.segments);
-        SequenceContext::new(architecture, rope, positions, segments, self.shape, device)
+        let place = (&engine.device, engine.products());
+        let (architecture, rope) = (&engine.architecture, &engine.rope);
+        SequenceContext::with_products(architecture, rope, positions, segments, self.shape, place)
     }
 
     /// Sums a value per token, `[b·t]`, to one per sequence, `[b]`.

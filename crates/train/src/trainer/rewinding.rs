@@ -6,7 +6,7 @@ use terrace_checkpoint::Checkpoint;
 use terrace_policy::spike::Rewind;
 
 use super::{StageSpec, Trainer};
-use crate::restore::read_segments;
+use crate::restore::{read_moments, read_weights};
 use crate::{Error, Event, RewindRecord, RunState, read_evaluations};
 
 impl Trainer<'_> {
@@ -85,7 +85,10 @@ impl Trainer<'_> {
 
     /// The newest valid state that has seen nothing of what is to be passed over, or, where that is
     /// gone, nothing of the spike.
-    fn state_before(&self, rewind: &Rewind) -> Result<Option<(Checkpoint, RunState)>, Error> {
+    pub(super) fn state_before(
+        &self,
+        rewind: &Rewind,
+    ) -> Result<Option<(Checkpoint, RunState)>, Error> {
         let checkpoints = self.store.list()?.checkpoints;
         for limit in [rewind.skip_start, rewind.began] {
             for checkpoint in checkpoints.iter().rev() {
@@ -116,7 +119,9 @@ impl Trainer<'_> {
         rewind: &Rewind,
     ) -> Result<(), Error> {
         let device = self.model.device();
-        let moments = read_segments(checkpoint, &mut self.model, &device)?;
+        read_weights(checkpoint, &mut self.model, &device)?;
+        let format = self.optimizer.moment_format();
+        let moments = read_moments(checkpoint, &self.model, format, &device)?;
         self.optimizer.restore(moments, saved.segment_updates.clone(), saved.ages());
         let given_up = self.state.spikes.clone();
         self.adopt(saved)?;

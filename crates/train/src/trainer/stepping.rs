@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use terrace_base::Tokens;
+use terrace_config::GradientClipping;
 use terrace_policy::batch::SourceLoss as ObservedLoss;
 use terrace_policy::spike::{Action, Rewind};
 
 use super::spiking::{Spike, span};
 use super::{StageSpec, Trainer};
-use crate::{Applied, BadStep, Error, Event, StepBatch, StepRecord, Trained};
+use crate::{Applied, BadStep, Clipping, Error, Event, StepBatch, StepRecord, Trained};
 
 impl Trainer<'_> {
     pub(super) fn record(
@@ -65,6 +66,64 @@ impl Trainer<'_> {
         self.model.architecture.utilisation(sequence_length, tokens_per_second, peak)
     }
 
+    /// Whose norm the next step's gradient is scaled down by.
+    pub(super) fn clipping(&self) -> Clipping {
+        match self.config.training.gradient_clipping {
+            GradientClipping::Global => Clipping::Global,
+            GradientClipping::PerLayer => Clipping::PerLayer,
+            GradientClipping::PreviousNorm => Clipping::Previous(self.state.gradient_norm),
+        }
+    }
+
+    /// Where to go back to for a spike whose step was applied, if it has lasted long enough.
+    pub(super) fn rewind_for(
+        &mut self,
+        stage: &StageSpec,
+        spike: Option<&Spike>,
+    ) -> Result<Option<Rewind>, Error> {
+        match spike.map(|spike| spike.verdict.action) {
+            Some(Action::Rewind(rewind)) => Ok(Some(rewind)),
+            Some(Action::GiveUp(_)) => {
+                let reason = self.rewinds_are_used_up();
+                Err(self.give_up(stage, reason)?)
+            }
+            Some(Action::Apply | Action::Withhold) | None => Ok(None),
+        }
+    }
+
+    /// Writes down that a step has made the state worthless; gives where to go back to.
+    pub(super) fn lost(
+        &mut self,
+        batch: &StepBatch,
+        reason: String,
+        rows: &[usize],
+    ) -> Result<Rewind, Error> {
+        self.state.progress.consecutive_bad_steps += 1;
+        self.note_bad_step(batch, reason, rows)?;
+        let action = self.state.spikes.lost(&self.config.spikes, span(batch));
+        let (Action::Rewind(rewind) | Action::GiveUp(rewind)) = action else {
+            unreachable!("a lost state is gone back for at once")
+        };
+        // There is nothing to save, and only what is on disk can be gone back to.
+        self.finish_saving()?;
+        let tokens_seen = self.state.progress.tokens_seen.0;
+        let Some((checkpoint, _)) = self.state_before(&rewind)? else {
+            let reason = "no valid checkpoint from before it is left".to_owned();
+            return Err(Error::Lost { tokens_seen, reason });
+        };
+        if let Action::Rewind(rewind) = action {
+            return Ok(rewind);
+        }
+        let (reason, path) = (self.rewinds_are_used_up(), checkpoint.path().display());
+        let reason = format!("{reason}; the newest state from before it is {path}");
+        Err(Error::Lost { tokens_seen, reason })
+    }
+
+    fn rewinds_are_used_up(&self) -> String {
+        let limit = self.config.spikes.max_rewinds;
+        format!("spikes.max_rewinds = {limit} lets the run go back no more")
+    }
+
     /// Writes down that a step was not applied; gives where to go back to if that is called for.
     pub(super) fn refused(
         &mut self,
@@ -90,8 +149,7 @@ impl Trainer<'_> {
         match action {
             Action::Rewind(rewind) => return Ok(Some(rewind)),
             Action::GiveUp(_) => {
-                let limit = self.config.spikes.max_rewinds;
-                let reason = format!("spikes.max_rewinds = {limit} lets the run go back no more");
+                let reason = self.rewinds_are_used_up();
                 return Err(self.give_up(stage, reason)?);
             }
             Action::Apply | Action::Withhold => {}

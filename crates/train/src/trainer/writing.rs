@@ -3,14 +3,17 @@
 use std::thread::{self, JoinHandle};
 
 use burn::tensor::Tensor;
-use terrace_base::TensorEntry;
-use terrace_checkpoint::{CheckpointWriter, LogPositions, Saved, exp_avg_name, exp_avg_sq_name};
+use terrace_base::{Dtype, TensorEntry};
+use terrace_checkpoint::{
+    CheckpointWriter, LogPositions, Saved, exp_avg_name, exp_avg_sq_name, scales_name,
+};
 use terrace_kernels::host::is_host;
-use terrace_model::{CausalLm, segment_specs};
+use terrace_kernels::{CODE_BLOCK, Moment};
+use terrace_model::{CausalLm, ParameterSpec, segment_specs};
 use tracing::trace_span;
 
 use crate::logs::Unsynced;
-use crate::restore::{bytes, entry};
+use crate::restore::{bytes, stored};
 use crate::{Error, Optimizer, RunState};
 
 /// A training state as it was at one moment.
@@ -22,28 +25,59 @@ pub(crate) struct Snapshot {
     state: RunState,
     logs: LogPositions,
     unsynced: Unsynced,
-    segments: Vec<(Vec<TensorEntry>, Vec<Held>)>,
+    segments: Vec<SegmentFile>,
 }
 
+/// A tensor of the state.
 enum Held {
     Shared(Box<Tensor<2>>),
     Copied(Vec<u8>),
 }
 
-impl Held {
-    fn of(tensor: Tensor<2>) -> Self {
-        if is_host(&tensor.device()) {
-            Self::Shared(Box::new(tensor))
-        } else {
-            Self::Copied(bytes(tensor))
-        }
-    }
+/// What goes into the file of a segment.
+#[derive(Default)]
+struct SegmentFile {
+    entries: Vec<TensorEntry>,
+    tensors: Vec<Held>,
+}
 
+impl Held {
     fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Shared(tensor) => bytes(*tensor),
             Self::Copied(bytes) => bytes,
         }
+    }
+}
+
+impl SegmentFile {
+    fn float(&mut self, spec: &ParameterSpec, name: String, tensor: Tensor<2>) {
+        let dtype = stored(tensor.dtype());
+        self.entries.push(TensorEntry { name, dtype, shape: spec.shape.clone() });
+        self.tensors.push(match is_host(&tensor.device()) {
+            true => Held::Shared(Box::new(tensor)),
+            false => Held::Copied(bytes(tensor)),
+        });
+    }
+
+    fn moment(&mut self, spec: &ParameterSpec, name: String, moment: &Moment) {
+        match moment {
+            Moment::Float(tensor) => self.float(spec, name, tensor.clone()),
+            Moment::Blocks(blocks) => {
+                // A quarter of what the weights take: copied, wherever they are.
+                let (codes, scales) = blocks.to_host();
+                let scales: Vec<u8> = scales.into_iter().flat_map(f32::to_le_bytes).collect();
+                let count = blocks.blocks();
+                let scales_name = scales_name(&name);
+                self.copied(name, Dtype::U8, vec![count, CODE_BLOCK], codes);
+                self.copied(scales_name, Dtype::F32, vec![count], scales);
+            }
+        }
+    }
+
+    fn copied(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) {
+        self.entries.push(TensorEntry { name, dtype, shape });
+        self.tensors.push(Held::Copied(bytes));
     }
 }
 
@@ -57,17 +91,15 @@ impl Snapshot {
         let segment = |(position, segment)| {
             let specs = segment_specs(&model.architecture, segment);
             let weights = model.segment_parameters(segment);
-            let (mut entries, mut tensors) = (Vec::new(), Vec::new());
+            let mut file = SegmentFile::default();
             for ((spec, weight), moments) in
                 specs.iter().zip(weights).zip(optimizer.segment_moments(position))
             {
-                entries.push(entry(spec, spec.name.clone()));
-                entries.push(entry(spec, exp_avg_name(&spec.name)));
-                entries.push(entry(spec, exp_avg_sq_name(&spec.name)));
-                let all = [weight, moments.first.clone(), moments.second.clone()];
-                tensors.extend(all.map(Held::of));
+                file.float(spec, spec.name.clone(), weight);
+                file.moment(spec, exp_avg_name(&spec.name), &moments.first);
+                file.moment(spec, exp_avg_sq_name(&spec.name), &moments.second);
             }
-            (entries, tensors)
+            file
         };
         let segments = model.segments().enumerate().map(segment).collect();
         Self { state, logs, unsynced, segments }
@@ -80,7 +112,7 @@ impl Snapshot {
     pub(crate) fn write(self, mut writer: CheckpointWriter) -> Result<(RunState, Saved), Error> {
         let _write = trace_span!("write_checkpoint").entered();
         self.unsynced.sync()?;
-        for (position, (entries, tensors)) in self.segments.into_iter().enumerate() {
+        for (position, SegmentFile { entries, tensors }) in self.segments.into_iter().enumerate() {
             writer.segment(position, &entries, |sink| {
                 tensors.into_iter().try_for_each(|tensor| sink.write_all(&tensor.into_bytes()))
             })?;

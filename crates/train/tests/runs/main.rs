@@ -3,6 +3,7 @@
 mod background;
 mod bad_steps;
 mod evaluations;
+mod formats;
 mod growth;
 mod modes;
 mod resume;

@@ -24,7 +24,9 @@ pub(super) fn scale(bytes: &mut [u8], dtype: Dtype, factor: f64) {
         Dtype::Bf16 => {
             map(bytes, |b| bf16::from_f32(times(bf16::from_le_bytes(b).to_f32())).to_le_bytes());
         }
-        Dtype::I8 => unreachable!("a folder with integers is refused when it is opened"),
+        Dtype::I8 | Dtype::U8 => {
+            unreachable!("a folder with integers is refused when it is opened")
+        }
     }
 }
 
