@@ -16,7 +16,7 @@ mod upscale;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use terrace_config::{Bytes, DeviceChoice, Recompute};
+use terrace_config::{Bytes, DeviceChoice, MomentFormat, Precision, Recompute};
 
 pub(crate) use self::eval::EvalArgs;
 pub(crate) use self::feed::{BenchLoaderArgs, BenchPrepareArgs};
@@ -24,7 +24,9 @@ pub(crate) use self::generate::GenerateArgs;
 pub(crate) use self::inference::{BenchDecodeArgs, BenchPrefillArgs, InferenceArgs, WeightsChoice};
 pub(crate) use self::kernels::BenchKernelsArgs;
 pub(crate) use self::parse::{BatchShape, Override, parse};
-use self::parse::{parse_device, parse_override, parse_rate, parse_recompute};
+use self::parse::{
+    parse_device, parse_moments, parse_override, parse_precision, parse_rate, parse_recompute,
+};
 pub(crate) use self::quantize::{BenchInt8Args, QuantizeArgs};
 pub(crate) use self::replay::ReplayArgs;
 pub(crate) use self::serve::ServeArgs;
@@ -290,7 +292,8 @@ pub(crate) enum Switch {
 Examples:
   terrace bench train --json
   terrace bench train --batch 4x256 --recompute all --layers 12
-  terrace bench train --micro-batches 4 --noise-scale off,on --recompute none")]
+  terrace bench train --micro-batches 4 --noise-scale off,on --recompute none
+  terrace bench train --device cuda --shape yi-6b --layers 8 --precision bf16 --moments 8-bit")]
 pub(crate) struct BenchTrainArgs {
     /// Sequences times their length
     #[arg(long, value_name = "BxT", default_value = "1x1024")]
@@ -306,6 +309,15 @@ pub(crate) struct BenchTrainArgs {
     /// Whether the gradient noise scale is measured; both with a comma, needs --micro-batches 2
     #[arg(long, value_name = "off|on", value_delimiter = ',', default_value = "off")]
     pub(crate) noise_scale: Vec<Switch>,
+    /// The number format of weights and products: f32, bf16-mixed, bf16
+    #[arg(long, value_name = "FORMAT", value_parser = parse_precision, default_value = "f32")]
+    pub(crate) precision: Precision,
+    /// The number format of the optimizer's moments: f32, bf16, 8-bit
+    #[arg(long, value_name = "FORMAT", value_parser = parse_moments, default_value = "f32")]
+    pub(crate) moments: MomentFormat,
+    /// Update each layer as soon as its gradient is there, clipped for itself
+    #[arg(long)]
+    pub(crate) gradient_release: bool,
     /// The model's shape: small (15.7M parameters), yi-6b, yi-9b, or a folder with config.json; weights
     /// are random
     #[arg(long, value_name = "NAME|DIR", default_value = "small")]

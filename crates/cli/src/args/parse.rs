@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde_json::json;
 use terrace_base::Tokens;
-use terrace_config::{DeviceChoice, Recompute};
+use terrace_config::{DeviceChoice, MomentFormat, Precision, Recompute};
 
 use super::Arguments;
 use crate::context::write_json;
@@ -69,6 +69,20 @@ pub(super) fn parse_override(text: &str) -> Result<Override, String> {
 
 pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     text.parse()
+}
+
+pub(super) fn parse_precision(text: &str) -> Result<Precision, String> {
+    let all = [Precision::F32, Precision::Bf16Mixed, Precision::Bf16];
+    all.into_iter()
+        .find(|precision| precision.name() == text)
+        .ok_or_else(|| "expected f32, bf16-mixed or bf16".to_owned())
+}
+
+pub(super) fn parse_moments(text: &str) -> Result<MomentFormat, String> {
+    let all = [MomentFormat::F32, MomentFormat::Bf16, MomentFormat::EightBit];
+    all.into_iter()
+        .find(|format| format.name() == text)
+        .ok_or_else(|| "expected f32, bf16 or 8-bit".to_owned())
 }
 
 pub(super) fn parse_recompute(text: &str) -> Result<Recompute, String> {

@@ -16,7 +16,7 @@ use terrace_eval::sandbox::Sandbox;
 use terrace_eval::{ItemRecord, Observer, Report, Settings};
 use terrace_infer::memory::{RESERVED_BYTES, cache_bytes};
 use terrace_infer::{Engine, EngineOptions};
-use terrace_model::Precision;
+use terrace_model::{FrozenLm, Precision};
 use terrace_tokenizer::Tokenizer;
 use terrace_train::{Asked, Evaluator, Scores, StopFlag, TaskScore};
 
@@ -48,7 +48,7 @@ pub(super) fn look(
         let shape = architecture.zip(layers).filter(|_| !evaluation.tasks.is_empty());
         planned.cache_bytes = shape.map(|(architecture, num_hidden_layers)| {
             let architecture = Architecture { num_hidden_layers, ..architecture.clone() };
-            cache(evaluation, &architecture, config.device)
+            cache(evaluation, &architecture, config.device, precision(config))
         });
     }
     let survey = survey(config)?;
@@ -59,12 +59,25 @@ pub(super) fn look(
 }
 
 /// The bytes that an evaluation takes beside the state of the run.
-fn cache(evaluation: &Evaluation, architecture: &Architecture, device: DeviceChoice) -> u64 {
+fn cache(
+    evaluation: &Evaluation,
+    architecture: &Architecture,
+    device: DeviceChoice,
+    precision: Precision,
+) -> u64 {
     let length = context_length(evaluation, architecture);
     let chunk = EngineOptions::default().prefill_tokens;
     let slots = evaluation.requests_at_once as u64;
-    cache_bytes(architecture, Precision::F32.bytes(), slots, length as u64)
-        + model::held_scores(device, architecture, Precision::F32, [chunk, length])
+    cache_bytes(architecture, precision.bytes(), slots, length as u64)
+        + model::held_scores(device, architecture, precision, [chunk, length])
+}
+
+/// What the model is asked in: the number format of its weights.
+fn precision(config: &RunConfig) -> Precision {
+    match config.training.precision {
+        terrace_config::Precision::F32 | terrace_config::Precision::Bf16Mixed => Precision::F32,
+        terrace_config::Precision::Bf16 => Precision::Bf16,
+    }
 }
 
 /// The most tokens of a request: what the run file says or what is usual, if the model has room for it.
@@ -213,8 +226,13 @@ impl<'a> TaskEvaluator<'a> {
             end_of_text: end_of_text.clone(),
             ..EngineOptions::default()
         };
-        // The weights are shared with the run's model, not copied.
-        let engine = Engine::new(asked.model.clone(), Some(tokenizer.clone()), options);
+        // The weights are shared with the run's model, not copied; norms beside bf16 become bf16.
+        let model = FrozenLm::from(asked.model.clone());
+        let model = match model.precision() {
+            Precision::F32 => model,
+            Precision::Bf16 => model.placed(&asked.model.device(), Precision::Bf16),
+        };
+        let engine = Engine::new(model, Some(tokenizer.clone()), options);
         let mut model = Stoppable { engine, stop: asked.stop };
         let settings = Settings {
             limit: self.config.limit,
@@ -316,13 +334,16 @@ mod tests {
         let evaluation = Evaluation { requests_at_once: 8, ..Evaluation::default() };
         let yi = Architecture::named("yi-9b").unwrap();
         // 192 KiB a token in f32, 4,096 tokens, 8 requests.
-        assert_eq!(cache(&evaluation, &yi, DeviceChoice::Cpu), 8 * 4096 * 192 * 1024);
+        assert_eq!(
+            cache(&evaluation, &yi, DeviceChoice::Cpu, Precision::F32),
+            8 * 4096 * 192 * 1024
+        );
         let short = Evaluation { context_length: Some(1024), ..evaluation.clone() };
-        assert_eq!(cache(&short, &yi, DeviceChoice::Cpu), 8 * 1024 * 192 * 1024);
-        assert!(cache(&short, &yi, DeviceChoice::Cuda(0)) > 8 * 1024 * 192 * 1024);
+        assert_eq!(cache(&short, &yi, DeviceChoice::Cpu, Precision::F32), 8 * 1024 * 192 * 1024);
+        assert!(cache(&short, &yi, DeviceChoice::Cuda(0), Precision::F32) > 8 * 1024 * 192 * 1024);
         // A device that keeps the largest number of positions is asked for no more than the model has.
         let long = Evaluation { context_length: Some(1 << 20), ..evaluation };
         let most = yi.max_position_embeddings;
-        assert_eq!(cache(&long, &yi, DeviceChoice::Cpu), 8 * most * 192 * 1024);
+        assert_eq!(cache(&long, &yi, DeviceChoice::Cpu, Precision::F32), 8 * most * 192 * 1024);
     }
 }

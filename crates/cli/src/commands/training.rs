@@ -124,7 +124,7 @@ pub(crate) fn train_error(error: terrace_train::Error) -> CliError {
         Error::Log { .. } | Error::Thread { .. } => CliError::environment(error),
         Error::Checkpoint(error) => CliError::environment(error),
         Error::Evaluation { .. } => CliError::environment(error),
-        Error::BadSteps { .. } | Error::Spikes { .. } => CliError::gate(error),
+        Error::BadSteps { .. } | Error::Spikes { .. } | Error::Lost { .. } => CliError::gate(error),
         other => CliError::input(other),
     }
 }

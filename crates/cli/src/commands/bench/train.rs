@@ -7,15 +7,18 @@ mod operations;
 use std::process::Command;
 use std::time::Instant;
 
+use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 use terrace_base::{Seed, format_bytes};
-use terrace_config::{Architecture, MemoryModel, MicroStepShape, Recompute};
+use terrace_config::{
+    Architecture, MemoryModel, MicroStepShape, MomentFormat, Precision, Recompute, StateFormat,
+};
 use terrace_data::MicroBatch;
 use terrace_kernels::host::is_host;
 use terrace_model::{CausalLm, initialize};
 use terrace_train::{
-    Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, StepSettings, Trained,
-    train_step,
+    Clipping, Engine, EngineSettings, Optimizer, OptimizerSettings, StepOutcome, StepSettings,
+    Trained, train_step,
 };
 
 use self::operations::Operations;
@@ -34,6 +37,9 @@ const LISTENED_STEPS: usize = 3;
 #[derive(Debug, Serialize, Deserialize)]
 struct Measurement {
     recompute: Recompute,
+    precision: Precision,
+    moments: MomentFormat,
+    gradient_release: bool,
     /// Whether the norms of the micro-batches' gradients were taken.
     noise_scale: bool,
     device: String,
@@ -59,7 +65,8 @@ struct Measurement {
     /// The peak less the state: activations, working memory and the program itself.
     activation_peak_bytes: Option<u64>,
     model_flops_per_second: f64,
-    /// Where the time goes; null on devices, which work while the program is elsewhere.
+    /// Where the time goes; null on devices, which work while the program is elsewhere, and where
+    /// products are the tensor library's.
     operations: Option<Operations>,
     /// Operations a second of dense bf16 products, by the maker's data sheet; null if not known.
     peak_flops_per_second: Option<f64>,
@@ -116,6 +123,8 @@ fn in_a_process(
         .args(["--noise-scale", switch_name(noise_scale)])
         .args(["--micro-batches", &args.micro_batches.to_string()])
         .args(["--device", &args.device.to_string()])
+        .args(["--precision", args.precision.name(), "--moments", args.moments.name()])
+        .args(args.gradient_release.then_some("--gradient-release"))
         .output()
         .map_err(CliError::environment)?;
     if !output.status.success() {
@@ -144,20 +153,34 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
         micro_batch_sequences: b,
         cross_entropy_chunk_tokens: 256,
     };
-    let memory = MemoryModel::new(&architecture, shape, args.device);
+    let state = StateFormat {
+        precision: args.precision,
+        moments: args.moments,
+        gradient_release: args.gradient_release,
+        accumulates: args.micro_batches > 1,
+    };
+    let memory = MemoryModel::new(&architecture, shape, args.device).with_state(state);
     let settings = EngineSettings {
         sequence_length: t,
         kept_layers,
         cross_entropy_chunk_tokens: shape.cross_entropy_chunk_tokens,
+        precision: args.precision,
     };
     let engine = Engine::new(&architecture, &device, settings);
     let mut model = initialize(&architecture, Seed(1), &device);
-    let constants = OptimizerSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
+    if args.precision == Precision::Bf16 {
+        model.cast_matrices(FloatDType::BF16);
+    }
+    let moments = terrace_train::moment_format(args.moments);
+    let constants = OptimizerSettings { moments, ..OptimizerSettings::default() };
     let mut optimizer = Optimizer::new(&model, constants);
     let micro_batches = usize::from(args.micro_batches);
     let batch = vec![micro_batch(b, t, architecture.vocab_size); micro_batches];
     let measure_noise = args.noise_scale[0] == Switch::On;
-    let step_settings = StepSettings { measure_noise, ..StepSettings::new(1e-5, 1.0) };
+    let release = args.gradient_release;
+    let clipping = if release { Clipping::PerLayer } else { Clipping::Global };
+    let step_settings =
+        StepSettings { measure_noise, clipping, release, ..StepSettings::new(1e-5, 1.0) };
     let mut seconds = Vec::new();
     for step in 0..=args.steps {
         let begin = Instant::now();
@@ -173,16 +196,20 @@ fn measure(args: &BenchTrainArgs, context: &Context) -> Result<Measurement, CliE
     let state_bytes = memory.weights_bytes() + memory.gradients_bytes() + memory.moments_bytes();
     let peak_memory_bytes = resident_bytes("VmHWM:");
     let mut step = || take_step(&engine, &mut model, &mut optimizer, &batch, step_settings);
-    let operations = match context.shares().filter(|_| is_host(&device)) {
-        Some(shares) => {
-            let steps = args.steps.clamp(1, LISTENED_STEPS);
-            Some(Operations::measure(shares, steps, seconds_per_step, &mut step)?)
-        }
-        None => None,
-    };
+    let operations =
+        match context.shares().filter(|_| is_host(&device) && args.precision == Precision::F32) {
+            Some(shares) => {
+                let steps = args.steps.clamp(1, LISTENED_STEPS);
+                Some(Operations::measure(shares, steps, seconds_per_step, &mut step)?)
+            }
+            None => None,
+        };
     let peak_flops_per_second = device::peak_flops(args.device, &context.environment);
     Ok(Measurement {
         recompute,
+        precision: args.precision,
+        moments: args.moments,
+        gradient_release: args.gradient_release,
         noise_scale: measure_noise,
         device: args.device.to_string(),
         card: device::card(args.device, &context.environment),
@@ -217,7 +244,9 @@ fn take_step(
         StepOutcome::Applied(_) => {
             engine.device().sync().map_err(|error| CliError::device(error.to_string()))
         }
-        StepOutcome::Refused { reason, .. } => Err(CliError::device(reason)),
+        StepOutcome::Refused { reason, .. } | StepOutcome::Lost { reason, .. } => {
+            Err(CliError::device(reason))
+        }
     }
 }
 
@@ -300,7 +329,14 @@ fn render(results: &[Measurement]) -> String {
     }
     let model = results.first().map_or_else(String::new, |m| {
         let device = m.card.as_ref().unwrap_or(&m.device);
-        format!("{} parameters, {} layers, on {device}\n", grouped(m.parameters), m.layers)
+        let release = if m.gradient_release { ", gradients released" } else { "" };
+        format!(
+            "{} parameters, {} layers, on {device}; {}, moments {}{release}\n",
+            grouped(m.parameters),
+            m.layers,
+            m.precision.name(),
+            m.moments.name(),
+        )
     });
     let shares = results.iter().filter_map(|m| {
         let heading = format!("\nrecompute {}, {}:\n", name(m.recompute), batch_name(m));

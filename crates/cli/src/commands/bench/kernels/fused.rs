@@ -4,11 +4,13 @@ use std::hint::black_box;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use terrace_kernels::host::{
-    AttentionShape, Documents, Matrix, MatrixMut, Rotations, Threads, attention_backward,
-    attention_forward, gate_backward, gate_forward, multiply, norm_backward, norm_forward,
-    norm_scale, rotate,
+    AttentionShape, Documents, Matrix, MatrixMut, Rotations, RoundingKey, Threads,
+    attention_backward, attention_forward, gate_backward, gate_forward, multiply, norm_backward,
+    norm_forward, norm_scale, rotate,
 };
-use terrace_kernels::{AdamW, Moments, adamw_step, linear_cross_entropy, square_sums};
+use terrace_kernels::{
+    AdamW, MomentFormat, Moments, adamw_step, linear_cross_entropy, square_sums,
+};
 
 use super::{Case, Extents, noise};
 
@@ -172,8 +174,9 @@ fn update(e: &Extents, device: &Device, take: &mut impl FnMut(Case<'_>)) {
         weight_decay: 0.1,
         step: 10,
         beta2_product: 0.95f64.powi(10),
+        rounding: RoundingKey(0),
     };
-    let moments = Moments { first: gradient.zeros_like(), second: gradient.zeros_like() };
+    let moments = Moments::zeros(shape, MomentFormat::F32, device);
     let mut state = Some((tensor(noise(size, "parameter"), shape, device), moments));
     take(Case {
         name: "adamw",
