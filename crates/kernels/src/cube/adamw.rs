@@ -195,10 +195,7 @@ impl Update for CubeBackend {
 /// The constants that the kernels take.
 ///
 // NUMERICS: in f64, rounded once.
-fn worked_out<R: cubecl::Runtime>(
-    constants: AdamW,
-    gradient_scale: f64,
-) -> UpdateConstantsLaunch<R> {
+fn worked_out(constants: AdamW, gradient_scale: f64) -> UpdateConstantsLaunch {
     let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, beta2_product, rounding } =
         constants;
     let RoundingKey(key) = rounding;

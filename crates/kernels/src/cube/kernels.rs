@@ -11,6 +11,7 @@ mod attention_forward;
 mod elements;
 mod entropy;
 mod norm;
+mod reduce;
 mod tile;
 
 pub(super) use adamw::{UpdateConstantsLaunch, adamw_codes_kernel, adamw_floats_kernel};

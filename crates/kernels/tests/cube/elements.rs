@@ -5,7 +5,7 @@ use terrace_kernels::device::{gate, gate_backward, rotate};
 use terrace_kernels::host::RoundingKey;
 use terrace_kernels::{AdamW, MomentFormat, Moments, adamw_step};
 
-use crate::{close, host, pair};
+use crate::{close, device, host, pair};
 
 #[test]
 fn rotations_are_those_of_the_composed_form_and_turn_back() {
@@ -62,18 +62,25 @@ fn the_gradients_of_the_gate_are_its_slopes() {
     }
 }
 
+const CONSTANTS: AdamW = AdamW {
+    learning_rate: 0.1,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weight_decay: 0.1,
+    step: 3,
+    beta2_product: 0.95 * 0.95 * 0.95,
+    rounding: RoundingKey(0x0123_4567_89ab_cdef),
+};
+
 /// A parameter, a gradient, and moments in a format, on both devices.
-fn states(
-    shape: [usize; 2],
-    format: MomentFormat,
-    constants: AdamW,
-) -> [(Tensor<2>, Tensor<2>, Moments); 2] {
+fn states(shape: [usize; 2], format: MomentFormat) -> [(Tensor<2>, Tensor<2>, Moments); 2] {
     let (parameters, gradients, firsts) = (pair(shape, 1), pair(shape, 2), pair(shape, 3));
     let all = parameters.into_iter().zip(gradients).zip(firsts);
     let state = all.map(|((p, g), before)| {
         let zeros = Moments::zeros(shape, format, &p.device());
         // A first update that forgets all fills moments of any format.
-        let still = AdamW { beta1: 0.0, beta2: 0.0, ..constants };
+        let still = AdamW { beta1: 0.0, beta2: 0.0, ..CONSTANTS };
         let (_, moments) = adamw_step(p.clone(), before, 1.0, zeros, still);
         (p, g, moments)
     });
@@ -83,21 +90,11 @@ fn states(
 
 #[test]
 fn an_update_is_that_of_the_processor() {
-    let constants = AdamW {
-        learning_rate: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        step: 3,
-        beta2_product: 0.95f64.powi(3),
-        rounding: RoundingKey(0x0123_4567_89ab_cdef),
-    };
     for shape in [[1, 1], [7, 13], [300, 257]] {
         for format in [MomentFormat::F32, MomentFormat::Int8] {
-            let [(p, g, moments), (p_, g_, moments_)] = states(shape, format, constants);
-            let expected = adamw_step(p.clone(), g, 0.5, moments, constants);
-            let found = adamw_step(p_.clone(), g_, 0.5, moments_, constants);
+            let [(p, g, moments), (p_, g_, moments_)] = states(shape, format);
+            let expected = adamw_step(p.clone(), g, 0.5, moments, CONSTANTS);
+            let found = adamw_step(p_.clone(), g_, 0.5, moments_, CONSTANTS);
             let name = format!("{shape:?}, {format:?}");
             close(found.0, expected.0, 1e-5, &name);
             // A number that lies halfway between two of the table may fall to either side.
@@ -123,21 +120,11 @@ fn rounding_is_that_of_the_processor() {
     if !device().supports_dtype(DType::BF16) {
         return;
     }
-    let constants = AdamW {
-        learning_rate: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        step: 3,
-        beta2_product: 0.95f64.powi(3),
-        rounding: RoundingKey(0x0123_4567_89ab_cdef),
-    };
     let shape = [64, 257];
     for format in [MomentFormat::Bf16, MomentFormat::Int8] {
-        let [(p, g, moments), (p_, g_, moments_)] = states(shape, format, constants);
-        let expected = adamw_step(p.cast(DType::BF16), g, 0.5, moments, constants).0;
-        let found = adamw_step(p_.cast(DType::BF16), g_, 0.5, moments_, constants).0;
+        let [(p, g, moments), (p_, g_, moments_)] = states(shape, format);
+        let expected = adamw_step(p.cast(DType::BF16), g, 0.5, moments, CONSTANTS).0;
+        let found = adamw_step(p_.cast(DType::BF16), g_, 0.5, moments_, CONSTANTS).0;
         let (found, expected) = (host(found), host(expected));
         // The update itself is rounded in its last bit, which moves few across a step.
         let other = found.iter().zip(&expected).filter(|(a, b)| a != b).count();

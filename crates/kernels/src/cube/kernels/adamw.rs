@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::UNITS;
+use super::reduce::{Reduction, reduce_units};
 
 /// The constants of an update, worked out by the host.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -91,24 +92,6 @@ pub(crate) fn adamw_floats_kernel<P: Float, M: Float>(
     }
 }
 
-/// The largest of a value of each unit of the cube, the same for all of them.
-#[cube]
-fn largest(value: f32, parts: &mut [f32]) -> f32 {
-    let unit = UNIT_POS as usize;
-    sync_cube();
-    parts[unit] = value;
-    sync_cube();
-    let mut distance = comptime!(UNITS / 2).runtime();
-    while distance > 0 {
-        if unit < distance {
-            parts[unit] = max(parts[unit], parts[unit + distance]);
-        }
-        sync_cube();
-        distance /= 2;
-    }
-    parts[0]
-}
-
 /// The code of the nearest number of the table whose thresholds begin at `start`.
 // PARITY: `host::CodeTable::encode`.
 #[cube]
@@ -144,7 +127,7 @@ fn write_block(
 ) {
     let unit = UNIT_POS as usize;
     let block = CUBE_POS as usize;
-    let scale = largest(value.abs(), parts);
+    let scale = reduce_units(value.abs(), parts, Reduction::Largest);
     // Below this its reciprocal is not finite.
     let counts = scale >= f32::MIN_POSITIVE;
     let scaled = select(counts, value / scale, 0.0f32);

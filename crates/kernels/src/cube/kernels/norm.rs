@@ -3,26 +3,7 @@
 use cubecl::prelude::*;
 
 use super::UNITS;
-
-/// The sum of a value of each unit of the cube, the same for all of them.
-///
-/// Every unit of the cube calls it; it begins where all may write `parts` again.
-#[cube]
-fn sum_units(value: f32, parts: &mut [f32]) -> f32 {
-    let unit = UNIT_POS as usize;
-    sync_cube();
-    parts[unit] = value;
-    sync_cube();
-    let mut distance = comptime!(UNITS / 2).runtime();
-    while distance > 0 {
-        if unit < distance {
-            parts[unit] = parts[unit] + parts[unit + distance];
-        }
-        sync_cube();
-        distance /= 2;
-    }
-    parts[0]
-}
+use super::reduce::{Reduction, reduce_units};
 
 /// Norms of rows, and `1/sqrt(mean square + epsilon)` of each: a cube for each row.
 ///
@@ -50,7 +31,7 @@ pub(crate) fn norm_forward_kernel<X: Float, W: Float, Y: Float>(
             sum += value * value;
             i += UNITS;
         }
-        let mean = sum_units(sum, &mut parts) / f32::cast_from(width);
+        let mean = reduce_units(sum, &mut parts, Reduction::Sum) / f32::cast_from(width);
         let scale = 1.0f32 / (mean + epsilon).sqrt();
         if unit == 0 {
             scales[row] = scale;
@@ -110,7 +91,7 @@ pub(crate) fn norm_backward_kernel<X: Float, W: Float, Y: Float, R: Float>(
             sum += slope * f32::cast_from(x[first + i]) * scale;
             i += UNITS;
         }
-        let mean = sum_units(sum, &mut parts) / f32::cast_from(width);
+        let mean = reduce_units(sum, &mut parts, Reduction::Sum) / f32::cast_from(width);
         let mut i = unit;
         while i < width {
             let slope = f32::cast_from(upstream[first + i]) * f32::cast_from(weight[i]);
