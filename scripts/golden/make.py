@@ -750,6 +750,52 @@ def make_f16(out):
         random_model(cfg, 8001), 8001, random_ids(8002, (2, 16), cfg.vocab_size), torch.float16)
 
 
+def make_autocast(out):
+    """Gradients with products in bfloat16, and without any rounding, to tell how far they may lie apart."""
+    name, seed = "autocast", 9001
+    model = random_model(gqa_config(), seed, std=0.1)
+    ids = random_ids(seed + 1, (2, 24), model.config.vocab_size)
+    _, s64, count, g64 = logits_loss_grads(model, ids, torch.float64)
+    s16, g16 = autocast_loss_grads(in_dtype(model, torch.float32), ids)
+    gap = math.sqrt(sum((g16[n].double() - g64[n]).square().sum().item() for n in g64))
+    size = math.sqrt(sum(g.square().sum().item() for g in g64.values()))
+    # Products that are not in bfloat16 would be a thousand times nearer.
+    assert 1e-3 < gap / size < 3e-2, gap / size
+    tensors = {
+        "input_ids": ids,
+        "loss_sum_nats": scalar(s64),
+        "loss_sum_nats_autocast": scalar(s16),
+        "target_tokens": scalar(count, torch.int64),
+        **{f"grad.{n}": g.float() for n, g in g64.items()},
+        **{f"autocast.{n}": g for n, g in g16.items()},
+    }
+    write_case(out, name, model=model, tensors=tensors, info={
+        "description": "Like gqa-untied, with projections of std 0.1: gradients of the summed nats in "
+                       "float64, and under torch.autocast('cpu', torch.bfloat16) with float32 weights.",
+        "seed": seed,
+        "values": {"loss_sum_nats_f64": s64, "loss_sum_nats_autocast": s16, "target_tokens": count,
+                   "distance_of_gradients": gap / size},
+        "references": {
+            "grad.*": REFERENCES["grad.*"],
+            "loss_sum_nats": REFERENCES["loss_sum_nats"],
+            "autocast.*": "transformers as it is, forward under torch.autocast, backward outside of it",
+        },
+        "tolerances": {"autocast": {"rel_max": 1e-2}},
+    })
+
+
+def autocast_loss_grads(model, ids):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        n = ids.shape[1]
+        mask = causal_mask(n, torch.float32).expand(ids.shape[0], 1, n, n)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False,
+                       position_ids=torch.arange(n)[None]).logits
+        assert logits.dtype == torch.bfloat16, logits.dtype
+        loss = nats_sum(logits.float(), ids)[0]
+    loss.backward()
+    return loss.item(), {n: p.grad for n, p in model.named_parameters()}
+
+
 CASES = {
     "gqa-untied": make_gqa_untied,
     "tied": make_tied,
@@ -759,6 +805,7 @@ CASES = {
     "adamw": make_adamw,
     "sharded": make_sharded,
     "f16": make_f16,
+    "autocast": make_autocast,
 }
 
 
@@ -807,6 +854,16 @@ def check(out, names):
             ids = want["input_ids_step1"]
             loss = model(ids, labels=ids).loss
             compare("loss_step1", loss.detach(), want["loss_step1"][0], tol | {"rtol": 1e-5})
+        elif name == "autocast":
+            _, grads = autocast_loss_grads(model, want["input_ids"])
+            for n, g in grads.items():
+                used = excess(g, want[f"autocast.{n}"], meta["tolerances"]["autocast"])
+                assert used <= 1, (name, n, used)
+            model.zero_grad()
+            x = model(want["input_ids"]).logits
+            ids = want["input_ids"]
+            total = torch.nn.functional.cross_entropy(
+                x[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
         elif name == "long-positions":
             x = model(want["input_ids"], position_ids=want["position_ids"],
                       attention_mask=torch.ones(1, 4, dtype=torch.int64)).logits.detach()

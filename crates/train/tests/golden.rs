@@ -42,11 +42,21 @@ fn load(golden: &Golden) -> CausalLm {
 }
 
 fn engine(model: &CausalLm, t: usize, kept_layers: usize, chunk: usize) -> Engine {
+    engine_in(Precision::F32, model, t, kept_layers, chunk)
+}
+
+fn engine_in(
+    precision: Precision,
+    model: &CausalLm,
+    t: usize,
+    kept_layers: usize,
+    chunk: usize,
+) -> Engine {
     let settings = EngineSettings {
         sequence_length: t,
         kept_layers,
         cross_entropy_chunk_tokens: chunk,
-        precision: Precision::F32,
+        precision,
     };
     Engine::new(&model.architecture, &Device::flex(), settings)
 }
@@ -104,6 +114,38 @@ fn gradients_agree_with_f64() {
 #[test]
 fn gradients_of_packed_documents_are_those_of_documents_alone() {
     check_gradients("packed", &[7, 1, 12, 4], 20);
+}
+
+/// What becomes of each gradient by rounding the factors of products is noise: how much of it there is
+/// can be compared, not what it is.
+#[test]
+fn mixed_precision_is_as_near_to_f64_as_torch_autocast() {
+    let golden = Golden::open("autocast");
+    let mut model = load(&golden);
+    let batch = batch(&golden.integers("input_ids"), 24, &[24], 24);
+    let mut gradients = GradientAccumulator::new(model.layers.len());
+    let engine = engine_in(Precision::Bf16Mixed, &model, 24, 99, 16);
+    let nats: f32 = host(&engine.micro_step(&mut model, &batch, &mut gradients)).iter().sum();
+    let [exact, autocast] =
+        ["loss_sum_nats", "loss_sum_nats_autocast"].map(|name| golden.scalar(name));
+    assert!((nats - exact).abs() <= 2.0 * (autocast - exact).abs(), "{nats}, {autocast}, {exact}");
+
+    let distance = |a: &[f32], b: &[f32]| -> f64 {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    };
+    let [mut ours, mut theirs] = [0.0; 2];
+    for (name, found) in all_gradients(&model, &gradients) {
+        let exact = golden.floats(&format!("grad.{name}"));
+        let [own, other] =
+            [&found, golden.floats(&format!("autocast.{name}"))].map(|g| distance(g, exact));
+        assert!(own.sqrt() <= 1.5 * other.sqrt(), "{name}: {own}, under autocast {other}");
+        ours += own;
+        theirs += other;
+    }
+    let ratio = (ours / theirs).sqrt();
+    // Products in f32 would be nearer by a thousand.
+    assert!((0.5..=1.1).contains(&ratio), "{ratio}");
 }
 
 #[test]

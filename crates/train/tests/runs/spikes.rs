@@ -119,6 +119,30 @@ fn a_run_goes_back_passes_over_the_poison_and_ends_well() {
 }
 
 #[test]
+fn a_spike_that_released_gradients_were_applied_of_is_gone_back_for() {
+    let release =
+        [("training.gradient_release", "true"), ("training.gradient_clipping", "\"per-layer\"")];
+    let world = world("rewind").set(&release);
+    let straight = world.path("straight");
+    let (report, deaths) = world.train_and_die(&straight);
+    assert!(report.complete);
+    let (spikes, rewinds) = (journal(&straight, "spike"), journal(&straight, "rewind"));
+    assert!(rewinds.len() >= 2 && spikes.len() == rewinds.len(), "{spikes:?} {rewinds:?}");
+    assert!(worst_windows(&spikes).is_subset(&BTreeSet::from(POISONED)));
+    // The update was made before the loss of the step was known, and is gone with the state.
+    assert!(spikes.iter().all(|spike| spike["applied"] == true));
+    let records = timeless(&straight);
+    let seen = |record: &StepRecord, spike: &Value| spike["tokens_seen"] == record.tokens_seen.0;
+    let left = records.iter().filter(|record| spikes.iter().any(|spike| seen(record, spike)));
+    assert_eq!(left.count(), 0, "no such step is on record");
+    for death in deaths.iter().step_by(5) {
+        let again = world.train(death, |_| {});
+        assert_eq!(again.state_digest, report.state_digest, "{}", death.display());
+        assert_eq!(timeless(death), records, "{}", death.display());
+    }
+}
+
+#[test]
 fn what_was_evaluated_of_a_branch_that_is_given_up_is_forgotten() {
     let plain = world("rewind");
     let expected = plain.train(&plain.path("run"), |_| {});
