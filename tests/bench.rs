@@ -97,6 +97,27 @@ fn each_step_of_preparing_is_measured() {
     assert!(nothing.expect_code(2).stderr.contains("no text"));
 }
 
+/// The peak of a process beside that of the plan, where memory is the state's and where it is a layer's.
+#[test]
+fn the_plan_says_what_a_state_in_each_format_takes() {
+    let formats = [
+        "--precision f32 --moments f32 --recompute none",
+        "--precision f32 --moments 8-bit --gradient-release --recompute all",
+        "--precision bf16-mixed --moments f32 --recompute all",
+        "--precision bf16 --moments bf16 --recompute none",
+        "--precision bf16 --moments 8-bit --micro-batches 2 --recompute none",
+        "--precision bf16 --moments 8-bit --gradient-release --recompute all",
+    ];
+    for format in formats {
+        let bench = ["bench", "train", "--batch", "2x320", "--steps", "1", "--json", "-q"];
+        let answer = terrace(bench.into_iter().chain(format.split(' '))).expect_code(0).json();
+        let bytes = |key: &str| answer["results"][0][key].as_u64().unwrap() as f64;
+        let measured = bytes("peak_memory_bytes") - bytes("baseline_memory_bytes");
+        let planned = bytes("predicted_peak_memory_bytes");
+        assert!((planned / measured - 1.0).abs() < 0.1, "{format}: {measured}, planned {planned}");
+    }
+}
+
 #[test]
 fn a_batch_without_room_is_refused() {
     for bench in ["kernels", "loader"] {

@@ -15,6 +15,7 @@
 //! Each operation is a span of `tracing` of its own name, so that whoever listens can say where the time
 //! goes; a span of a product has its number of floating-point `operations`.
 
+mod allocator;
 mod attention;
 mod attention_backward;
 mod buffer;
@@ -35,6 +36,7 @@ mod stored;
 mod tensor;
 mod update;
 
+pub use allocator::return_large_buffers;
 pub use attention::{AttentionShape, Documents, attention_forward};
 pub use attention_backward::{AttentionGradients, attention_backward};
 pub use buffer::Buffer;

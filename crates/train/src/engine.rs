@@ -11,7 +11,7 @@ mod segments;
 use burn::tensor::{DType, Device, Tensor};
 use terrace_config::{Architecture, Precision};
 use terrace_data::MicroBatch;
-use terrace_kernels::host::{Buffer, is_host};
+use terrace_kernels::host::{Buffer, is_host, return_large_buffers};
 use terrace_kernels::{RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use terrace_model::{CausalLm, Segment};
 use tracing::trace_span;
@@ -45,8 +45,14 @@ pub struct EngineSettings {
 
 impl Engine {
     /// Prepares the passes on `device`, which carries no autodiff.
+    ///
+    /// On the processor in bf16 it changes how the process gives memory back, see
+    /// [`return_large_buffers`].
     #[must_use]
     pub fn new(architecture: &Architecture, device: &Device, settings: EngineSettings) -> Self {
+        if settings.precision != Precision::F32 && is_host(device) {
+            return_large_buffers();
+        }
         let head_dim = architecture.head_dim as usize;
         Self {
             rope: RopeTable::new(

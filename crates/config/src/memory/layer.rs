@@ -75,9 +75,10 @@ impl LayerGraph {
     pub(super) fn working(&self, form: LayerForm) -> u128 {
         let (attention, mlp) = (sum(&self.attention_working), sum(&self.mlp_working));
         match form {
-            // Nor does the processor's allocator give back what many small pieces lie between.
-            LayerForm::Fused | LayerForm::Composed => attention + mlp,
-            LayerForm::Kernels => mlp.max(attention.saturating_sub(sum(&self.mlp_kept))),
+            LayerForm::Fused => attention + mlp,
+            LayerForm::Kernels | LayerForm::Composed => {
+                mlp.max(attention.saturating_sub(sum(&self.mlp_kept)))
+            }
         }
     }
 }
