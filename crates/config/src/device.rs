@@ -17,6 +17,14 @@ pub enum DeviceChoice {
     Wgpu(usize),
 }
 
+impl DeviceChoice {
+    /// Whether the device computes in bf16: WebGPU's language for kernels has no such number.
+    #[must_use]
+    pub fn has_bf16(self) -> bool {
+        !matches!(self, Self::Wgpu(_))
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = String;
 

@@ -3,25 +3,24 @@
 use terrace_policy::spike::SpikePolicy;
 
 use super::Check;
-use crate::device::DeviceChoice;
 use crate::node::KeyPath;
 use crate::run::{GradientClipping, MomentFormat, Precision, RunConfig};
 
 impl Check<'_> {
     pub(super) fn precision(&mut self, config: &RunConfig) {
-        if let DeviceChoice::Wgpu(_) = config.device {
-            let precision = config.training.precision;
-            self.has_bf16("training.precision", precision.name(), precision != Precision::F32);
-            let moments = config.optimizer.moments;
-            self.has_bf16("optimizer.moments", moments.name(), moments == MomentFormat::Bf16);
+        if !config.device.has_bf16() {
+            let (precision, moments) = (config.training.precision, config.optimizer.moments);
+            let asked_for = precision != Precision::F32;
+            self.without_bf16("training.precision", precision.name(), asked_for);
+            let asked_for = moments == MomentFormat::Bf16;
+            self.without_bf16("optimizer.moments", moments.name(), asked_for);
         }
         if config.training.gradient_release {
             self.release(config);
         }
     }
 
-    /// WebGPU's language for kernels has no bf16.
-    fn has_bf16(&mut self, key: &str, name: &str, is_asked_for: bool) {
+    fn without_bf16(&mut self, key: &str, name: &str, is_asked_for: bool) {
         if is_asked_for {
             let message = format!("`{key}`: wgpu has no bf16, found {name:?}");
             let help = "write \"f32\", or device = \"cuda\"".to_owned();
