@@ -216,6 +216,15 @@ impl Architecture {
             + 6 * self.num_hidden_layers * attention_width * sequence_length as u64
     }
 
+    /// The operations that running every layer's forward pass again adds to those of
+    /// [`flops_per_token`](Self::flops_per_token).
+    #[must_use]
+    pub fn recomputed_flops_per_token(&self, sequence_length: usize) -> u64 {
+        let attention_width = self.num_attention_heads * self.head_dim;
+        let attention = 2 * attention_width * sequence_length as u64;
+        self.num_hidden_layers * (2 * self.layer_matrix_parameters() + attention)
+    }
+
     /// The share of a device's peak that training at a speed is: model FLOP/s over the peak ("MFU").
     ///
     /// # Units

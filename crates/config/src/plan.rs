@@ -227,6 +227,9 @@ pub struct MemoryPlan {
     /// What an update reads and writes.
     #[serde(default)]
     pub update_bytes: u64,
+    /// The operations of a token that recomputing every layer adds.
+    #[serde(default)]
+    pub recomputed_flops_per_token: u64,
     /// The same run with its state in other number formats, every layer recomputed.
     #[serde(default)]
     pub alternatives: Vec<StateAlternative>,
@@ -247,6 +250,9 @@ pub struct StateAlternative {
     pub gradients_bytes: u64,
     /// Everything at the worst moment.
     pub peak_bytes: u64,
+    /// The smallest of today's cards that has room for it, in GB as its maker counts; null if none has.
+    #[serde(default)]
+    pub card_gigabytes: Option<u64>,
     /// What an update reads and writes.
     pub update_bytes: u64,
 }

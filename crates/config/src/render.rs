@@ -36,7 +36,7 @@ pub fn render(plan: &RunPlan) -> String {
         render_evaluation(&mut text, evaluation);
     }
     if let Some(memory) = &plan.memory {
-        memory::render(&mut text, memory, plan.checkpoint_bytes);
+        memory::render(&mut text, memory, plan);
     }
     if let Some(time) = &plan.time {
         render_time(&mut text, time, &plan.stages);

@@ -141,6 +141,7 @@ fn memory_plan(memory: &MemoryModel, layers: u64, budget_bytes: Option<u64>) -> 
         },
         budget_bytes,
         update_bytes: memory.update_traffic_bytes(),
+        recomputed_flops_per_token: memory.recomputed_flops_per_token(),
         alternatives: memory.alternatives(),
     }
 }

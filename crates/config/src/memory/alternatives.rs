@@ -15,6 +15,16 @@ const FORMATS: [(Precision, MomentFormat, bool); 6] = [
     (Precision::Bf16, MomentFormat::EightBit, true),
 ];
 
+/// What cards there are: GB as their makers count, and GiB that a program can have of them.
+const CARDS: [(u64, u64); 7] =
+    [(16, 15), (24, 23), (32, 31), (48, 44), (80, 78), (141, 139), (180, 176)];
+
+/// The smallest card that has room for so many bytes.
+fn card_for(bytes: u64) -> Option<u64> {
+    let (name, _) = CARDS.into_iter().find(|(_, room)| bytes <= room << 30)?;
+    Some(name)
+}
+
 impl MemoryModel {
     /// The run with its state in each of some formats, with every layer recomputed; none on the
     /// processor, which has bf16 to be compared with only.
@@ -33,10 +43,17 @@ impl MemoryModel {
                 state_bytes: model.checkpoint_bytes(),
                 gradients_bytes: model.gradients_bytes(),
                 peak_bytes: model.peak_bytes(0),
+                card_gigabytes: card_for(model.peak_bytes(0)),
                 update_bytes: model.update_traffic_bytes(),
             }
         };
         FORMATS.into_iter().map(alternative).collect()
+    }
+
+    /// The operations of a token that recomputing every layer adds.
+    #[must_use]
+    pub fn recomputed_flops_per_token(&self) -> u64 {
+        self.architecture.recomputed_flops_per_token(self.sequence_length)
     }
 
     /// What one update reads and writes: weights and moments both, gradients once for their norm and
@@ -64,14 +81,20 @@ mod tests {
             cross_entropy_chunk_tokens: 1024,
         };
         let memory = MemoryModel::new(&yi(48), shape, DeviceChoice::Cuda(0));
-        // What such a card reports, less what its driver takes.
-        let card = 84_000_000_000;
-        let fits = |accumulates: bool| -> Vec<bool> {
+        let cards = |accumulates: bool| -> Vec<Option<u64>> {
             let state = StateFormat { accumulates, ..StateFormat::default() };
             let run = memory.clone().with_state(state);
-            run.alternatives().iter().map(|state| state.peak_bytes <= card).collect()
+            run.alternatives().iter().map(|state| state.card_gigabytes).collect()
         };
-        assert_eq!(fits(true), [false, false, false, false, true, true]);
-        assert_eq!(fits(false), [false, false, true, false, true, true]);
+        let [large, most] = [Some(141), Some(141)];
+        assert_eq!(cards(true), [most, most, large, large, Some(80), Some(80)]);
+        assert_eq!(cards(false), [most, most, Some(80), large, Some(80), Some(48)]);
+    }
+
+    #[test]
+    fn a_card_has_less_room_than_its_name_says() {
+        assert_eq!(card_for(0), Some(16));
+        assert_eq!([card_for(78 << 30), card_for((78 << 30) + 1)], [Some(80), Some(141)]);
+        assert_eq!(card_for(1 << 40), None);
     }
 }

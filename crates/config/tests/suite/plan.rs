@@ -9,9 +9,13 @@ use terrace_config::{
     Architecture, Error, Loaded, MissingKind, PlanOptions, RunPlan, gather, load, render, resolve,
 };
 
-fn yi_9b() -> Loaded {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/yi-9b.toml");
+fn config(name: &str) -> Loaded {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
     load(&path, &[]).unwrap()
+}
+
+fn yi_9b() -> Loaded {
+    config("yi-9b.toml")
 }
 
 fn plan(loaded: &Loaded) -> Result<RunPlan, Error> {
@@ -33,6 +37,22 @@ fn edition(home: &Home, source: &str, windows: u64, change: serde_json::Value) {
     home.write(&format!("data/{source}/manifest.json"), &manifest.to_string());
     manifest["windows"] = json!(7);
     home.write(&format!("data/{source}/held_out/manifest.json"), &manifest.to_string());
+}
+
+#[test]
+fn a_plan_says_what_makes_yi_9b_fit_one_card_and_what_it_costs() {
+    let whole = plan(&yi_9b()).unwrap();
+    let text = render(&whole);
+    let card = "one card of 80 GB: precision bf16, moments 8-bit take 4.0 bytes a parameter";
+    assert!(text.contains(card), "{text}");
+    // 2 of 6 operations for each weight, but for those of the head.
+    assert!(text.contains("32% more operations, 0.76 of the speed"), "{text}");
+
+    let one_card = plan(&config("yi-9b-one-card.toml")).unwrap().memory.unwrap();
+    let budget = one_card.budget_bytes.unwrap();
+    assert!(budget < 78 << 30, "what a card of 80 GB has for a program");
+    assert!(one_card.peak.auto.unwrap() <= budget && one_card.peak.none > budget);
+    assert!(whole.memory.unwrap().peak.all > budget);
 }
 
 #[test]
