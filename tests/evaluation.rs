@@ -152,6 +152,45 @@ fn a_run_is_evaluated_on_its_way_and_shows_what_it_forgot() {
     assert!(none.stderr.contains("has no evaluations"), "{none}");
 }
 
+#[test]
+fn a_run_in_bf16_is_evaluated_gone_on_with_and_read_like_any_other() {
+    let home = tempfile::tempdir().unwrap();
+    world(home.path());
+    let lean = [
+        ["--set", "training.precision=bf16"],
+        ["--set", "optimizer.moments=8-bit"],
+        ["--set", "training.gradient_release=true"],
+        ["--set", "training.gradient_clipping=per-layer"],
+        ["--set", "spikes.policy=rewind"],
+    ];
+    let straight = train(home.path(), "run", lean.as_flattened());
+    let [run, killed] = ["run", "killed"].map(|name| home.path().join(name));
+    let other = ["train", "run.toml", "--set", "run_directory=killed"];
+    let mut child = begin(home.path(), &[&other, lean.as_flattened()].concat());
+    kill_within(&mut child, &killed, 1536, 5);
+    let resumed = terrace_in(home.path(), ["resume", "killed", "--json"]).expect_code(0).json();
+    assert_eq!(resumed["state_digest"], straight["state_digest"]);
+    assert_eq!(items(&killed), items(&run));
+
+    // On its way the model is asked in bf16, as it trains; what reads it afterwards takes the weights as
+    // f32, which they are exactly.
+    let records = lines(&run, "evaluations.jsonl");
+    let bits = |tasks: &Value| {
+        let texts = tasks.as_array().unwrap().iter().find(|task| task["task"] == "texts").unwrap();
+        texts["metrics"]["bits_per_byte"]["value"].as_f64().unwrap()
+    };
+    let tasks = ["--tasks", "tasks/texts.toml", "--json"];
+    let export = ["export", "run", "--output", "model", "--dtype", "bf16"];
+    terrace_in(home.path(), export).expect_code(0);
+    let [asked, exported] = ["run", "model"].map(|model| {
+        let eval = terrace_in(home.path(), ["eval", model].iter().chain(&tasks));
+        bits(&eval.expect_code(0).json()["tasks"])
+    });
+    let [first, last] = [0, 3].map(|place: usize| bits(&records[place]["tasks"]));
+    assert_eq!(asked, exported, "no weight has more than bf16");
+    assert!((asked - last).abs() < 0.02 && last < first - 0.1, "{first}, {last}, {asked}");
+}
+
 fn begin(home: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_terrace"))
         .args(arguments)
