@@ -29,6 +29,22 @@ fn a_prompt_is_continued_the_same_way_each_time() {
 }
 
 #[test]
+fn a_timeline_tells_the_prompt_from_its_continuation() {
+    let home = tempfile::tempdir().unwrap();
+    let base = base();
+    let prompt = ["generate", &base, "--prompt", "def add(a, b):", "--max-new-tokens", "3"];
+    let profile = prompt.iter().chain(&["--profile", "timeline.json"]);
+    terrace_in(home.path(), profile).expect_code(0);
+    let text = std::fs::read_to_string(home.path().join("timeline.json")).unwrap();
+    let events: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let begun = |name: &str| events.iter().filter(|e| e["name"] == name && e["ph"] == "B").count();
+    // The first token is the prompt's, the last is not looked at again.
+    assert_eq!([begun("prefill"), begun("decode"), begun("head")], [1, 2, 3], "{text}");
+    assert_eq!(begun("layer"), begun("scores"));
+    assert!(begun("layer") > 3 && begun("layer").is_multiple_of(3), "{text}");
+}
+
+#[test]
 fn a_file_is_answered_in_its_order() {
     let home = tempfile::tempdir().unwrap();
     let base = base();

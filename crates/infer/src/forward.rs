@@ -5,6 +5,7 @@ use terrace_config::Architecture;
 use terrace_kernels::host::{HostTensor, Rotations, gate_forward, holds_f32, rotate};
 use terrace_kernels::{RopeTable, rms_norm, rope, swiglu};
 use terrace_model::{FrozenLayer, FrozenLm};
+use tracing::trace_span;
 
 use crate::cache::{Cache, Plan, Span};
 
@@ -46,9 +47,18 @@ impl Runner {
     /// Layer by layer whatever the pieces, so that a layer's weights are read once where they stay
     /// in a cache of the processor.
     pub(crate) fn run(&mut self, tokens: &[u32], spans: &[Span]) -> Vec<Tensor<2>> {
+        // Prompts are read where a sequence has more than one new position.
+        let is_decode = spans.iter().all(|span| span.count == 1);
+        let (positions, sequences) = (tokens.len(), spans.len());
+        let _pass = if is_decode {
+            trace_span!("decode", positions, sequences).entered()
+        } else {
+            trace_span!("prefill", positions, sequences).entered()
+        };
         let mut pieces = self.pieces(tokens, spans);
         let architecture = &self.model.architecture;
         for (index, layer) in self.model.layers.iter().enumerate() {
+            let _layer = trace_span!("layer", index).entered();
             for rows in &mut pieces {
                 run_layer(architecture, layer, index, rows, &mut self.cache);
             }
@@ -58,6 +68,7 @@ impl Runner {
 
     /// The logits of some rows of the residual stream, `[rows, v]` row-major.
     pub(crate) fn logits(&self, x: Tensor<2>) -> Vec<f32> {
+        let _head = trace_span!("head").entered();
         let [rows, _] = x.dims();
         let epsilon = self.model.architecture.rms_norm_eps;
         let of = |x: Tensor<2>| {
@@ -123,7 +134,8 @@ fn run_layer(
     let q = turn(layer.q_proj.forward(normed.clone()), &rows.turns, head);
     let k = turn(layer.k_proj.forward(normed.clone()), &rows.turns, head);
     let v = layer.v_proj.forward(normed);
-    let x = x + layer.o_proj.forward(cache.attend(index, &rows.plan, q, k, v));
+    let mixed = trace_span!("scores").in_scope(|| cache.attend(index, &rows.plan, q, k, v));
+    let x = x + layer.o_proj.forward(mixed);
     let normed = rms_norm(x.clone(), layer.post_attention_layernorm.clone(), epsilon);
     let (gate, up) = (layer.gate_proj.forward(normed.clone()), layer.up_proj.forward(normed));
     rows.x = x + layer.down_proj.forward(gated(gate, up));
