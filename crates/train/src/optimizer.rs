@@ -98,17 +98,24 @@ impl Optimizer {
         &self.moments[position]
     }
 
-    /// Puts back what a checkpoint holds.
+    /// Puts back what a checkpoint holds of one segment.
     ///
     /// # Panics
     ///
     /// The moments are not those of the same model.
-    pub fn restore(&mut self, moments: Vec<Vec<Moments>>, updates: Vec<u64>, ages: Vec<f64>) {
-        let counts = |all: &[Vec<Moments>]| all.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(counts(&moments), counts(&self.moments), "moments of another model");
+    pub fn set_segment_moments(&mut self, position: usize, moments: Vec<Moments>) {
+        assert_eq!(moments.len(), self.moments[position].len(), "moments of another model");
+        self.moments[position] = moments;
+    }
+
+    /// Puts back what a checkpoint knows of the updates of each segment.
+    ///
+    /// # Panics
+    ///
+    /// They are not those of the same model.
+    pub fn set_counts(&mut self, updates: Vec<u64>, ages: Vec<f64>) {
         assert_eq!(updates.len(), self.updates.len(), "updates of another model");
         assert_eq!(ages.len(), self.ages.len(), "updates of another model");
-        self.moments = moments;
         self.updates = updates;
         self.ages = ages;
     }

@@ -9,7 +9,7 @@ use terrace_config::Architecture;
 use terrace_kernels::{CODE_BLOCK, CodeTable, Moment, MomentBlocks, MomentFormat, Moments};
 use terrace_model::{CausalLm, ParameterSpec, parameter_specs, segment_specs};
 
-use crate::Error;
+use crate::{Error, Optimizer};
 
 /// What a model is shaped like: a checkpoint of another one must not be loaded into it.
 pub(crate) fn model_fingerprint(architecture: &Architecture) -> Fingerprint {
@@ -58,14 +58,16 @@ pub(crate) fn read_weights(
     Ok(())
 }
 
-/// Reads the moments of every parameter of `model`, which are in this format.
+/// Reads the moments of every parameter of `model` into `optimizer`, in the format that it keeps.
+///
+/// A segment at a time, in the place of what was there: a device never holds two states.
 pub(crate) fn read_moments(
     checkpoint: &Checkpoint,
     model: &CausalLm,
-    format: MomentFormat,
+    optimizer: &mut Optimizer,
     device: &Device,
-) -> Result<Vec<Vec<Moments>>, Error> {
-    let mut all = Vec::new();
+) -> Result<(), Error> {
+    let format = optimizer.moment_format();
     for (position, segment) in model.segments().enumerate() {
         let file = checkpoint.segment(position)?;
         let read = |spec: &ParameterSpec, name: String, table| {
@@ -79,9 +81,9 @@ pub(crate) fn read_moments(
                 second: read(spec, exp_avg_sq_name(&spec.name), CodeTable::Unsigned)?,
             })
         });
-        all.push(moments.collect::<Result<_, _>>()?);
+        optimizer.set_segment_moments(position, moments.collect::<Result<_, _>>()?);
     }
-    Ok(all)
+    Ok(())
 }
 
 fn read_moment(

@@ -162,9 +162,8 @@ pub fn resume(job: Job<'_>) -> Result<(Trainer<'_>, Resumed), Error> {
         return Err(Error::Foreign { path, reason });
     }
     read_weights(&newest.checkpoint, &mut trainer.model, &device)?;
-    let format = trainer.optimizer.moment_format();
-    let moments = read_moments(&newest.checkpoint, &trainer.model, format, &device)?;
-    trainer.optimizer.restore(moments, state.segment_updates.clone(), state.ages());
+    read_moments(&newest.checkpoint, &trainer.model, &mut trainer.optimizer, &device)?;
+    trainer.optimizer.set_counts(state.segment_updates.clone(), state.ages());
     trainer.adopt(state)?;
     history.catch_up(&mut trainer.logs)?;
     trainer.heed_settings()?;

@@ -120,9 +120,8 @@ impl Trainer<'_> {
     ) -> Result<(), Error> {
         let device = self.model.device();
         read_weights(checkpoint, &mut self.model, &device)?;
-        let format = self.optimizer.moment_format();
-        let moments = read_moments(checkpoint, &self.model, format, &device)?;
-        self.optimizer.restore(moments, saved.segment_updates.clone(), saved.ages());
+        read_moments(checkpoint, &self.model, &mut self.optimizer, &device)?;
+        self.optimizer.set_counts(saved.segment_updates.clone(), saved.ages());
         let given_up = self.state.spikes.clone();
         self.adopt(saved)?;
         self.state.spikes.rewound(&given_up, rewind);
