@@ -101,8 +101,8 @@ pub enum Error {
     },
     /// The state became worthless, and there is none to go back to, or it may not be gone back to.
     #[error(
-        "at {tokens_seen} tokens a loss or gradient was not finite, after layers had been updated with it \
-         (training.gradient_release), and {reason}. The windows are named in journal.jsonl: look at that \
+        "at {tokens_seen} tokens a loss or gradient was not finite or spiked, after layers had been updated \
+         with it (training.gradient_release), and {reason}. The windows are named in journal.jsonl: look at that \
          data; `terrace resume` goes on from the newest checkpoint, and takes a lower learning rate with \
          --accept-changes"
     )]

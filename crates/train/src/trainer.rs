@@ -197,7 +197,7 @@ impl Trainer<'_> {
                 self.applied(stage, &batch, &applied, learning_rate, spike.is_some(), begin)?;
                 self.note_spike(&batch, spike.as_ref(), true)?;
                 // Released gradients are applied before a spike is seen: it can only be gone back for.
-                if let Some(rewind) = self.rewind_for(stage, spike.as_ref())? {
+                if let Some(rewind) = self.rewind_for(spike.as_ref())? {
                     return Ok(Some(rewind));
                 }
             }
@@ -267,9 +267,8 @@ impl Trainer<'_> {
         let progress = &mut self.state.progress;
         progress.target_tokens_seen += applied.target_tokens;
         progress.consecutive_bad_steps = 0;
-        if self.config.training.gradient_clipping == GradientClipping::PreviousNorm {
-            self.state.gradient_norm = Some(applied.gradient_norm);
-        }
+        let by_previous = self.config.training.gradient_clipping == GradientClipping::PreviousNorm;
+        self.state.gradient_norm = by_previous.then_some(applied.gradient_norm);
         let losses = losses_per_source(batch, applied, self.loader.names().len());
         let observation = Observation {
             step: self.state.progress.updates,

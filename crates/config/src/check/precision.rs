@@ -48,6 +48,14 @@ impl Check<'_> {
             );
             let help = "write policy = \"rewind\" in [spikes]".to_owned();
             self.refuse_with_help(&path, message, help);
+        } else if config.spikes.rewind_after_steps != 1 {
+            let message = format!(
+                "`training.gradient_release` cannot withhold the update of a step that spikes, and \
+                 spikes.rewind_after_steps = {} goes back for the last of so many",
+                config.spikes.rewind_after_steps
+            );
+            let help = "write rewind_after_steps = 1 in [spikes]".to_owned();
+            self.refuse_with_help(&path, message, help);
         }
     }
 }

@@ -460,6 +460,14 @@ fn formats_that_a_run_cannot_have_are_refused() {
     };
     let clipping = "gradient_clipping = \"per-layer\"\ngradient_release = true";
     training(clipping, "true", "spikes.policy = \"record\" keeps none", "policy = \"rewind\"");
+    let released = RUN.replace("[training]", &format!("[training]\n{clipping}"));
+    let spikes = |steps| {
+        format!("{released}\n[spikes]\npolicy = \"rewind\"\nrewind_after_steps = {steps}\n")
+    };
+    assert!(Home::new().load(&spikes(1)).is_ok());
+    let problem = &problems(&spikes(2))[0];
+    assert!(problem.message.contains("rewind_after_steps = 2 goes back"), "{problem}");
+    assert!(problem.help.as_deref().unwrap_or("").contains("rewind_after_steps = 1"), "{problem}");
     let release = "gradient_release = true";
     training(
         release,

@@ -75,19 +75,14 @@ impl Trainer<'_> {
         }
     }
 
-    /// Where to go back to for a spike whose step was applied, if it has lasted long enough.
-    pub(super) fn rewind_for(
-        &mut self,
-        stage: &StageSpec,
-        spike: Option<&Spike>,
-    ) -> Result<Option<Rewind>, Error> {
+    /// Where to go back to for a spike whose step was applied.
+    pub(super) fn rewind_for(&mut self, spike: Option<&Spike>) -> Result<Option<Rewind>, Error> {
         match spike.map(|spike| spike.verdict.action) {
-            Some(Action::Rewind(rewind)) => Ok(Some(rewind)),
-            Some(Action::GiveUp(_)) => {
-                let reason = self.rewinds_are_used_up();
-                Err(self.give_up(stage, reason)?)
+            Some(action @ (Action::Rewind(_) | Action::GiveUp(_))) => {
+                Ok(Some(self.back_from(action)?))
             }
-            Some(Action::Apply | Action::Withhold) | None => Ok(None),
+            Some(Action::Withhold) => unreachable!("a configuration is checked for this"),
+            Some(Action::Apply) | None => Ok(None),
         }
     }
 
@@ -101,6 +96,12 @@ impl Trainer<'_> {
         self.state.progress.consecutive_bad_steps += 1;
         self.note_bad_step(batch, reason, rows)?;
         let action = self.state.spikes.lost(&self.config.spikes, span(batch));
+        self.back_from(action)
+    }
+
+    /// Where to go back to from a state that must not be kept, if the run may go back once more and
+    /// there is a state to go back to.
+    fn back_from(&mut self, action: Action) -> Result<Rewind, Error> {
         let (Action::Rewind(rewind) | Action::GiveUp(rewind)) = action else {
             unreachable!("a lost state is gone back for at once")
         };

@@ -15,10 +15,11 @@ const WIDE: [(&str, &str); 2] =
     [("model.architecture.hidden_size", "64"), ("model.architecture.intermediate_size", "96")];
 
 /// What a run needs that gives gradients up.
-const RELEASE: [(&str, &str); 3] = [
+const RELEASE: [(&str, &str); 4] = [
     ("training.gradient_release", "true"),
     ("training.gradient_clipping", "\"per-layer\""),
     ("spikes.policy", "\"rewind\""),
+    ("spikes.rewind_after_steps", "1"),
 ];
 
 fn format<'a>(precision: &'a str, moments: &'a str) -> [(&'static str, &'a str); 2] {
@@ -63,6 +64,7 @@ fn giving_gradients_up_changes_no_bit_of_a_run() {
                 ("training.gradient_clipping", clipping),
                 ("training.gradient_norm_max", "0.1"),
                 ("spikes.policy", "\"rewind\""),
+                ("spikes.rewind_after_steps", "1"),
             ]);
             let straight = world.path("straight");
             (world.train(&straight, |_| {}).state_digest, timeless(&straight))

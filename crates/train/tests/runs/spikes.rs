@@ -118,11 +118,16 @@ fn a_run_goes_back_passes_over_the_poison_and_ends_well() {
     assert!(baselines.count() >= 1, "{decisions:?}");
 }
 
+/// A world whose gradients are given up, or only clipped as such are.
+fn clipped_by_layer(release: &str) -> World {
+    let release =
+        [("training.gradient_release", release), ("training.gradient_clipping", "\"per-layer\"")];
+    world("rewind").set(&release)
+}
+
 #[test]
 fn a_spike_that_released_gradients_were_applied_of_is_gone_back_for() {
-    let release =
-        [("training.gradient_release", "true"), ("training.gradient_clipping", "\"per-layer\"")];
-    let world = world("rewind").set(&release);
+    let world = clipped_by_layer("true");
     let straight = world.path("straight");
     let (report, deaths) = world.train_and_die(&straight);
     assert!(report.complete);
@@ -135,11 +140,36 @@ fn a_spike_that_released_gradients_were_applied_of_is_gone_back_for() {
     let seen = |record: &StepRecord, spike: &Value| spike["tokens_seen"] == record.tokens_seen.0;
     let left = records.iter().filter(|record| spikes.iter().any(|spike| seen(record, spike)));
     assert_eq!(left.count(), 0, "no such step is on record");
+    // As if no update had been made of it.
+    let kept = clipped_by_layer("false");
+    let withheld = kept.train(&kept.path("run"), |_| {});
+    assert_eq!(report.state_digest, withheld.state_digest);
+    assert_eq!(records, timeless(&kept.path("run")));
     for death in deaths.iter().step_by(5) {
         let again = world.train(death, |_| {});
         assert_eq!(again.state_digest, report.state_digest, "{}", death.display());
         assert_eq!(timeless(death), records, "{}", death.display());
     }
+}
+
+#[test]
+fn a_state_that_a_spike_was_applied_to_is_never_saved() {
+    let world = clipped_by_layer("true");
+    let straight = world.train(&world.path("straight"), |_| {});
+    let world = world.set(&[("spikes.max_rewinds", "1")]);
+    let run = world.path("run");
+    let error = *world.attempt(&run, |_| {}).map(drop).unwrap_err();
+    let Error::Lost { tokens_seen, .. } = &error else { panic!("{error}") };
+    assert!(error.to_string().contains("the newest state from before it is"), "{error}");
+    let spikes = journal(&run, "spike");
+    assert_eq!(spikes.len(), 2);
+    assert_eq!(spikes[1]["tokens_seen"].as_u64(), Some(*tokens_seen));
+    let newest = state(&newest_checkpoint(&run))["progress"]["tokens_seen"].as_u64().unwrap();
+    assert!(newest < *tokens_seen, "{newest}");
+    // What is left is good: a run that may go back again is the one that always might.
+    let world = world.set(&[("spikes.max_rewinds", "20")]);
+    let report = world.train(&run, |_| {});
+    assert_eq!(report.state_digest, straight.state_digest);
 }
 
 #[test]
