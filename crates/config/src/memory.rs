@@ -29,6 +29,7 @@ pub struct MemoryModel {
     chunk_tokens: u128,
     state: StateFormat,
     is_host: bool,
+    has_bf16: bool,
     /// Whether a state may be held back while a checkpoint of it is written.
     holds_snapshot: bool,
 }
@@ -109,6 +110,7 @@ impl MemoryModel {
             sequence_length: shape.sequence_length,
             state: StateFormat::default(),
             is_host,
+            has_bf16: device.has_bf16(),
             holds_snapshot: false,
         };
         model.with_state(StateFormat { accumulates: true, ..StateFormat::default() })

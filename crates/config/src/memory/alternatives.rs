@@ -27,10 +27,10 @@ fn card_for(bytes: u64) -> Option<u64> {
 
 impl MemoryModel {
     /// The run with its state in each of some formats, with every layer recomputed; none on the
-    /// processor, which has bf16 to be compared with only.
+    /// processor, which has bf16 to be compared with only, and on devices without bf16.
     #[must_use]
     pub fn alternatives(&self) -> Vec<StateAlternative> {
-        if self.is_host {
+        if self.is_host || !self.has_bf16 {
             return Vec::new();
         }
         let alternative = |(precision, moments, gradient_release)| {
@@ -57,12 +57,13 @@ impl MemoryModel {
     }
 
     /// What one update reads and writes: weights and moments both, gradients once for their norm and
-    /// once for the update.
+    /// once for the update. Released ones are scaled between, by a norm that only the device knows.
     #[must_use]
     pub fn update_traffic_bytes(&self) -> u64 {
         let gradients = 4 * u128::from(self.architecture.parameter_count());
         let state = self.state.weights(&self.architecture) + self.state.moments(&self.architecture);
-        super::narrow(2 * state + 2 * gradients)
+        let passes = if self.state.gradient_release { 4 } else { 2 };
+        super::narrow(2 * state + passes * gradients)
     }
 }
 

@@ -94,12 +94,12 @@ fn render_costs(text: &mut String, memory: &MemoryPlan, plan: &RunPlan) {
         text,
         &format!(
             "  recomputing every layer: {:.0}% more operations, {:.2} of the speed; a step of {} tokens \
-             takes {step:.1} s at {:.0} TFLOP/s, of which the update is {:.2}%",
+             is then {step:.1} s of products in bf16 at {:.0} TFLOP/s, and the update {:.3} s",
             100.0 * (whole - 1.0),
             1.0 / whole,
             format_count(stage.first_batch_tokens),
             peak / 1e12,
-            100.0 * memory.update_bytes as f64 / bandwidth / step,
+            memory.update_bytes as f64 / bandwidth,
         ),
     );
 }

@@ -50,7 +50,7 @@ fn a_plan_says_what_makes_yi_9b_fit_one_card_and_what_it_costs() {
 
     let one_card = plan(&config("yi-9b-one-card.toml")).unwrap().memory.unwrap();
     let budget = one_card.budget_bytes.unwrap();
-    assert!(budget < 78 << 30, "what a card of 80 GB has for a program");
+    assert!(budget <= 72 << 30, "a tenth of a card of 80 GB is left to what no plan counts");
     assert!(one_card.peak.auto.unwrap() <= budget && one_card.peak.none > budget);
     assert!(whole.memory.unwrap().peak.all > budget);
 }
