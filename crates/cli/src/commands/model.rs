@@ -201,10 +201,12 @@ impl FoundModel {
             Place::Folder(folder) => hf::load_frozen_in(&folder, device, precision)?,
             Place::Run(run) => {
                 let (config, layout, checkpoint) = *run;
-                // The weights of a run are f32: those in another precision are made of them in the
-                // host's memory, so that the device never holds both.
+                // The weights of a run are read as f32: those in another precision are made of them in
+                // the host's memory, so that the device never holds both. So are f32 ones of a run in
+                // bf16, which not every device has.
+                let is_f32 = config.training.precision != terrace_config::Precision::Bf16;
                 let first = match device::host() {
-                    Some(host) if precision != Precision::F32 => host,
+                    Some(host) if precision != Precision::F32 || !is_f32 => host,
                     _ => device.clone(),
                 };
                 let model = terrace_train::load_weights(&config, &layout, &checkpoint, &first)

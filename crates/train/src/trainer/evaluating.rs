@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use terrace_base::{Fingerprint, fs};
-use terrace_model::{CausalLm, hf};
+use terrace_model::CausalLm;
 use terrace_policy::cadence::{EvaluationCadence, EvaluationPlace};
 
 use super::Trainer;
@@ -77,11 +77,10 @@ impl Trainer<'_> {
 
     /// Evaluates the model before it was made deeper, so that both can be told apart.
     fn evaluate_base(&mut self) -> Result<(), Error> {
-        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
         if self.evaluations.iter().any(|record| record.occasion == Occasion::Base) {
             return Ok(());
         }
-        let base = hf::load(path, &self.model.device())?;
+        let Some(base) = self.load_base()? else { return Ok(()) };
         let engine = self.engine.for_model(&base.architecture);
         let sources = measure(&self.held_out, &engine, &base, self.observer).scores();
         self.evaluate(&base, weights_digest(&base), Occasion::Base, sources)

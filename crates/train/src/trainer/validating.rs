@@ -1,6 +1,8 @@
 //! The held-out loss, measured and written down.
 
+use burn::tensor::FloatDType;
 use serde_json::json;
+use terrace_config::Precision;
 use terrace_model::{CausalLm, hf};
 
 use super::{Measured, Trainer};
@@ -11,11 +13,21 @@ use crate::{
 impl Trainer<'_> {
     /// Measures the model before it was made deeper, so that both can be told apart.
     pub(super) fn validate_base(&mut self) -> Result<(), Error> {
-        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(()) };
-        let base = hf::load(path, &self.model.device())?;
+        let Some(base) = self.load_base()? else { return Ok(()) };
         let engine = self.engine.for_model(&base.architecture);
         let losses = measure(&self.held_out, &engine, &base, self.observer);
         self.validated(Some(BASE), losses)
+    }
+
+    /// The model before it was made deeper, if it was; in the number format of the run, so that a
+    /// difference between both is the models'.
+    pub(super) fn load_base(&self) -> Result<Option<CausalLm>, Error> {
+        let (Some(_), Some(path)) = (&self.map, &self.config.model.path) else { return Ok(None) };
+        let mut base = hf::load(path, &self.model.device())?;
+        if self.config.training.precision == Precision::Bf16 {
+            base.cast_matrices(FloatDType::BF16);
+        }
+        Ok(Some(base))
     }
 
     pub(super) fn validate(&mut self, after: Option<&str>) -> Result<(), Error> {
