@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<ExitCode, CliE
     let device = device::open(terrace_config::DeviceChoice::Cpu, context)?;
     let model = terrace_train::load_weights(&config, &layout, &checkpoint, &device)
         .map_err(super::training::train_error)?;
-    let written = write(args, &model, &companions(&config.model)).map_err(CliError::environment)?;
+    let written = write(args, &model, &config.model).map_err(CliError::environment)?;
     let answer = Answer {
         output: args.output.clone(),
         checkpoint: checkpoint.path().to_owned(),
@@ -78,20 +78,31 @@ pub(super) fn find(path: &Path, layout: &RunLayout) -> Result<Checkpoint, CliErr
 fn write(
     args: &ExportArgs,
     model: &terrace_model::CausalLm,
-    companions: &[PathBuf],
+    config: &ModelConfig,
 ) -> Result<Option<PathBuf>, Box<dyn std::error::Error + Send + Sync>> {
     let folder = fs::AtomicDirectory::create(&args.output)?;
     let options = SaveOptions { dtype: args.dtype.into(), maximum_shard_bytes: args.shard_size.0 };
     hf::save(model, folder.path(), options)?;
-    hf::copy_companions(companions, folder.path())?;
+    copy_companions(config, folder.path())?;
     let tokenizer = folder.path().join("tokenizer.json").is_file();
     folder.commit()?;
     Ok(tokenizer.then(|| args.output.join("tokenizer.json")))
 }
 
-/// What belongs to the model besides its weights: the base's files, and the run's tokenizer before
-/// the base's.
-pub(super) fn companions(model: &ModelConfig) -> Vec<PathBuf> {
+/// Copies what belongs to the model besides its weights into a folder: the base's files, and the run's
+/// tokenizer before the base's, whatever its file is called.
+pub(super) fn copy_companions(
+    model: &ModelConfig,
+    folder: &Path,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    hf::copy_companions(&companions(model), folder)?;
+    if let Some(file) = &model.tokenizer {
+        fs::write_atomic(&folder.join("tokenizer.json"), &std::fs::read(file)?)?;
+    }
+    Ok(())
+}
+
+fn companions(model: &ModelConfig) -> Vec<PathBuf> {
     let beside = |folder: &Path| hf::companions(folder);
     let mut paths = model.path.as_deref().map(beside).unwrap_or_default();
     if let Some(tokenizer) = &model.tokenizer {

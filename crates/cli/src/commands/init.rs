@@ -83,7 +83,7 @@ fn write_weights(
     let output = fs::AtomicDirectory::create(folder).map_err(unwritable)?;
     let options = SaveOptions { dtype: terrace_base::Dtype::F32, maximum_shard_bytes: SHARD_BYTES };
     hf::save(&model, output.path(), options)?;
-    hf::copy_companions(&export::companions(&config.model), output.path())?;
+    export::copy_companions(&config.model, output.path()).map_err(CliError::environment)?;
     output.commit().map_err(unwritable)
 }
 
