@@ -3,36 +3,37 @@
 mod branch;
 mod controlled;
 mod history;
+mod stages;
 mod stopped;
+mod weights;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use terrace_base::{Tokens, fs};
-use terrace_checkpoint::{Checkpoint, Corruption, LogPositions, RunLayout, RunLock, Store};
-use terrace_config::{
-    DeviceChoice, Loaded, MemoryModel, Precision, RunConfig, RunPlan, StageBatch as FirstBatch,
-};
-use terrace_kernels::MomentFormat;
-use terrace_model::{CausalLm, hf, initialize};
-use terrace_policy::batch::{BatchController, BatchPolicy, StageBatch};
-use terrace_policy::layer_map::LayerMap;
-use terrace_policy::mixture::{Journal, MixtureSchedule, Segment, SourceEdition};
+use terrace_checkpoint::{Corruption, LogPositions, RunLayout, RunLock, Store};
+use terrace_config::{DeviceChoice, Loaded, MemoryModel, RunConfig, RunPlan};
+use terrace_policy::mixture::Journal;
 use terrace_policy::spike::SpikeWatch;
 
 pub use self::branch::branch;
 pub use self::history::{History, HistoryEntry, Parent};
 use self::history::{Occasion, write};
+pub use self::stages::mixture_schedule;
+use self::stages::open_loader;
+pub(crate) use self::stages::{batch_controller, controller_of, stage_specs};
 pub use self::stopped::{Mixed, StoppedRun};
+use self::weights::{layer_map, load_model};
+pub use self::weights::{load_weights, moment_format};
 use crate::logs::{Evaluations, Logs};
 use crate::memory::kept_layers;
 use crate::prefetch::Prefetch;
 use crate::restore::{model_fingerprint, read_moments, read_weights};
-use crate::trainer::{StageSpec, Trainer};
+use crate::trainer::Trainer;
 use crate::{
-    Engine, EngineSettings, Error, Evaluator, HeldOutSets, Loader, Observer, Optimizer,
-    OptimizerSettings, Progress, RunState, StopFlag, Trained, read_evaluations,
+    Engine, EngineSettings, Error, Evaluator, HeldOutSets, Observer, Optimizer, OptimizerSettings,
+    Progress, RunState, StopFlag, read_evaluations,
 };
 
 /// What a run is started with.
@@ -273,198 +274,4 @@ fn assemble<'a>(
         resumed_from: None,
         interrupted: false,
     })
-}
-
-/// The kernels' name of a run file's number format.
-#[must_use]
-pub fn moment_format(format: terrace_config::MomentFormat) -> MomentFormat {
-    match format {
-        terrace_config::MomentFormat::F32 => MomentFormat::F32,
-        terrace_config::MomentFormat::Bf16 => MomentFormat::Bf16,
-        terrace_config::MomentFormat::EightBit => MomentFormat::Int8,
-    }
-}
-
-/// Loads the weights of a run's checkpoint, as f32 whatever they are trained in.
-///
-/// # Errors
-///
-/// The base model cannot be loaded, or the checkpoint is of a model of another shape.
-pub fn load_weights(
-    config: &RunConfig,
-    layout: &RunLayout,
-    checkpoint: &Checkpoint,
-    device: &Device,
-) -> Result<CausalLm, Error> {
-    let mut model = load_model(config, layout, device)?;
-    read_weights(checkpoint, &mut model, device)?;
-    model.cast_matrices(FloatDType::F32);
-    Ok(model)
-}
-
-/// The model that a run begins with, in the number format that it is trained in.
-fn load_model(config: &RunConfig, layout: &RunLayout, device: &Device) -> Result<CausalLm, Error> {
-    let mut model = load_exact(config, layout, device)?;
-    if config.training.precision == Precision::Bf16 {
-        model.cast_matrices(FloatDType::BF16);
-    }
-    Ok(model)
-}
-
-fn load_exact(config: &RunConfig, layout: &RunLayout, device: &Device) -> Result<CausalLm, Error> {
-    if config.model.upscale.is_some() {
-        return Ok(hf::load(&layout.upscaled(), device)?);
-    }
-    match (&config.model.path, &config.model.architecture) {
-        (Some(folder), _) => Ok(hf::load(folder, device)?),
-        (None, Some(architecture)) => Ok(initialize(architecture, config.seed, device)),
-        (None, None) => unreachable!("a checked configuration names a model"),
-    }
-}
-
-/// Which layer of the base each layer of the model is, if it was made deeper.
-fn layer_map(config: &RunConfig, model: &CausalLm) -> Result<Option<LayerMap>, Error> {
-    let (Some(upscale), Some(path)) = (&config.model.upscale, &config.model.path) else {
-        return Ok(None);
-    };
-    let base = hf::describe(path)?.architecture;
-    let map = upscale.map(&base).expect("the plan has checked the layers");
-    if map.layers().len() == model.layers.len() {
-        return Ok(Some(map));
-    }
-    let reason =
-        format!("it has {} layers, and {} were called for", model.layers.len(), map.layers().len());
-    Err(Error::Foreign { path: path.clone(), reason })
-}
-
-/// The order of a run's data, from its editions and its stages.
-///
-/// # Errors
-///
-/// An edition is missing or unfit, or a stage wants more windows than there are.
-pub fn mixture_schedule(config: &RunConfig, plan: &RunPlan) -> Result<MixtureSchedule, Error> {
-    let mut sources = Vec::new();
-    for (name, source) in &config.sources {
-        let edition = terrace_data::Edition::open(&source.edition)?;
-        let windows = edition.windows();
-        sources.push(SourceEdition {
-            name: name.clone(),
-            fingerprint: edition.manifest().fingerprint,
-            windows,
-            max_windows: source.max_epochs.map(|epochs| u64::from(epochs) * windows),
-        });
-    }
-    let length = plan.sequence_length;
-    let segments = config
-        .stages
-        .iter()
-        .flat_map(|stage| stage.segments(length).expect("a resolved plan has sound weights"));
-    let segments = segments.map(|segment| {
-        let weights = &segment.weights;
-        let parts = |parts: &[u64]| {
-            let part = |name: &String| {
-                weights.sources.iter().position(|s| s == name).map_or(0, |place| parts[place])
-            };
-            config.sources.keys().map(part).collect()
-        };
-        Segment {
-            ramp_sequences: segment.ramp_sequences,
-            ..Segment::linear(segment.sequences, parts(&weights.start), parts(&weights.end))
-        }
-    });
-    Ok(MixtureSchedule::new(config.seed, sources, segments.collect())?)
-}
-
-fn open_loader(config: &RunConfig, plan: &RunPlan) -> Result<Loader, Error> {
-    let schedule = mixture_schedule(config, plan)?;
-    let editions: Vec<(String, PathBuf)> = config
-        .sources
-        .iter()
-        .map(|(name, source)| (name.clone(), source.edition.clone()))
-        .collect();
-    let training = &config.training;
-    Loader::open(schedule, &editions, training.sequence_length, training.micro_batch_sequences)
-}
-
-pub(crate) fn stage_specs(
-    config: &RunConfig,
-    plan: &RunPlan,
-    names: &[String],
-    map: Option<&LayerMap>,
-) -> Result<Vec<StageSpec>, Error> {
-    let length = config.training.sequence_length as u64;
-    let mut next_segment = 0;
-    config
-        .stages
-        .iter()
-        .zip(&plan.stages)
-        .enumerate()
-        .map(|(index, (stage, planned))| {
-            let starts_at = Tokens(planned.starts_at_tokens);
-            let budget = Tokens(planned.sequences * length);
-            let segments = stage.segments(length).expect("a resolved plan has sound weights");
-            let first_segment = next_segment;
-            next_segment += segments.len();
-            let mut mixes = segments
-                .iter()
-                .map(|segment| names.iter().map(|name| segment.mean_share(name)).collect());
-            let reference_weights = mixes.next().expect("a stage has a segment");
-            Ok(StageSpec {
-                name: stage.name.clone(),
-                sequences: planned.sequences,
-                starts_at,
-                budget,
-                learning_rate: config.rate_of(stage, [starts_at, budget])?,
-                batch: match stage.batch {
-                    FirstBatch::Carry => StageBatch::Carry,
-                    FirstBatch::Tokens(tokens) => StageBatch::Sequences(tokens.0 / length),
-                },
-                trained: trained(config, map, index),
-                trained_parameters: trained_parameters(config, plan, index),
-                reference_weights,
-                first_segment,
-                later_mixes: mixes.collect(),
-                later_begins: segments[1..]
-                    .iter()
-                    .map(|segment| Tokens(starts_at.0 + segment.begins_at * length))
-                    .collect(),
-            })
-        })
-        .collect()
-}
-
-fn trained(config: &RunConfig, map: Option<&LayerMap>, stage: usize) -> Trained {
-    match (&config.model.upscale, map) {
-        (Some(upscale), Some(map)) if upscale.train.copies_only(stage) => {
-            Trained::Layers(map.copies().collect())
-        }
-        _ => Trained::Whole,
-    }
-}
-
-fn trained_parameters(config: &RunConfig, plan: &RunPlan, stage: usize) -> Option<u64> {
-    let model = plan.model.as_ref()?;
-    match (&config.model.upscale, &model.upscale) {
-        (Some(upscale), Some(planned)) if upscale.train.copies_only(stage) => {
-            Some(planned.new_parameters)
-        }
-        _ => Some(model.parameters),
-    }
-}
-
-/// The controller that the run file asks for, at the run's beginning.
-pub(crate) fn batch_controller(config: &RunConfig) -> Result<BatchController, Error> {
-    controller_of(config, config.batch_policy())
-}
-
-/// A controller with another policy than the run file's, and all else as it says.
-pub(crate) fn controller_of(
-    config: &RunConfig,
-    policy: BatchPolicy,
-) -> Result<BatchController, Error> {
-    let length = config.training.sequence_length as u64;
-    let batch = &config.batch;
-    let first = batch.first_tokens().0 / length;
-    let controller = BatchController::new(policy, length, first)?;
-    Ok(controller.with_coupling(batch.coupling).with_half_life(batch.half_life_tokens))
 }
