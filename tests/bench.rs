@@ -118,6 +118,15 @@ fn the_plan_says_what_a_state_in_each_format_takes() {
 }
 
 #[test]
+fn bf16_is_refused_where_a_device_has_none() {
+    for format in ["--precision=bf16", "--precision=bf16-mixed", "--moments=bf16"] {
+        let outcome = terrace(["bench", "train", "--device", "wgpu", format]).expect_code(2);
+        assert!(outcome.stderr.contains("wgpu has no bf16"), "{outcome}");
+        assert!(outcome.stderr.contains("8-bit"), "what to do: {outcome}");
+    }
+}
+
+#[test]
 fn a_batch_without_room_is_refused() {
     for bench in ["kernels", "loader"] {
         let refused = terrace(["bench", bench, "--batch", "1000000x1000000"]).expect_code(3);

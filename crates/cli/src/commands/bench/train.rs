@@ -86,15 +86,15 @@ pub(crate) fn run(args: &BenchTrainArgs, context: &Context) -> Result<ExitCode, 
         context.data(&measurement);
         return Ok(ExitCode::Done);
     }
-    // A device that is not there is told here, once, and not by the first process that is measured.
-    device::open(args.device, context)?;
-    architecture(args)?;
-    let has_bf16 = args.precision != Precision::F32 || args.moments == MomentFormat::Bf16;
-    if has_bf16 && !args.device.has_bf16() {
+    let needs_bf16 = args.precision != Precision::F32 || args.moments == MomentFormat::Bf16;
+    if needs_bf16 && !args.device.has_bf16() {
         let message = format!("{} has no bf16", args.device);
         let help = "measure with --precision f32 and --moments f32 or 8-bit, or on cuda";
         return Err(CliError::input(message).with_help(help));
     }
+    // A device that is not there is told here, once, and not by the first process that is measured.
+    device::open(args.device, context)?;
+    architecture(args)?;
     if args.noise_scale.contains(&Switch::On) && args.micro_batches < 2 {
         let message = "--noise-scale on needs at least two micro-batches in a step";
         return Err(CliError::input(message).with_help("add --micro-batches 2"));
