@@ -97,7 +97,9 @@ pub(super) fn copy_companions(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     hf::copy_companions(&companions(model), folder)?;
     if let Some(file) = &model.tokenizer {
-        fs::write_atomic(&folder.join("tokenizer.json"), &std::fs::read(file)?)?;
+        let bytes = std::fs::read(file)
+            .map_err(|error| format!("cannot read the tokenizer {}: {error}", file.display()))?;
+        fs::write_atomic(&folder.join("tokenizer.json"), &bytes)?;
     }
     Ok(())
 }
