@@ -87,11 +87,11 @@ mod tests {
             let run = memory.clone().with_state(state);
             run.alternatives().iter().map(|state| state.card_gigabytes).collect()
         };
-        let [large, most] = [Some(141), Some(141)];
+        let large = Some(141);
         let wgpu = MemoryModel::new(&yi(48), shape, DeviceChoice::Wgpu(0));
         assert!(wgpu.alternatives().is_empty(), "it has no bf16");
-        assert_eq!(cards(true), [most, most, large, large, Some(80), Some(80)]);
-        assert_eq!(cards(false), [most, most, Some(80), large, Some(80), Some(48)]);
+        assert_eq!(cards(true), [large, large, large, large, Some(80), Some(80)]);
+        assert_eq!(cards(false), [large, large, Some(80), large, Some(80), Some(48)]);
     }
 
     #[test]
