@@ -6,7 +6,8 @@
 #   2. a few steps of a tiny model on that device give the losses and gradient norms of the processor,
 #      with every layer kept and with every layer run again: relative to them within TOLERANCE;
 #   3. so do steps with moments in eight bits, whose gradients are clipped by layer and given up. A moment
-#      halfway between two codes may fall to either side, so these may lie LEAN_TOLERANCE apart.
+#      halfway between two codes may fall to either side, so these may lie LEAN_TOLERANCE apart;
+#   4. a run whose weights are bf16, which that device has not, is read there as on the processor.
 #
 #   scripts/checks/software_gpu.sh            builds with the features cpu and wgpu, unoptimised
 #   TOLERANCE=1e-4 LEAN_TOLERANCE=1e-3 VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json
@@ -117,4 +118,10 @@ for name, other, limit in [("kept", "processor", tolerance), ("again", "processo
 last = [steps(name)[-1]["nats"] for name in ["lean-processor", "exact-processor"]]
 assert last[0] != last[1], "moments in eight bits train as f32 ones do"
 PYTHON
+train half cpu none --set training.precision=bf16
+for device in cpu wgpu; do
+    "$terrace" generate "$home/half" --device "$device" --prompt counts --max-new-tokens 4 --quiet \
+        >"$home/$device.txt" || fail "a run in bf16 cannot be read on $device"
+done
+cmp "$home/cpu.txt" "$home/wgpu.txt" || fail "a run in bf16 goes on otherwise on wgpu"
 echo passed
